@@ -1,0 +1,74 @@
+//! The canonical encoding of every record kept on disk or sent between processes of different versions.
+//!
+//! Bytes: one version byte, the postcard encoding of the value (<https://postcard.jamesmunns.com/wire-format>),
+//! and the first four bytes of the BLAKE3 hash of all that. The same value always gives the same bytes.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+const CHECKSUM_LEN: usize = 4;
+
+/// Why bytes are not a record.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodingError {
+    /// Shorter than the smallest record, or the checksum does not match.
+    #[error("the record is damaged: its checksum does not match")]
+    Damaged,
+    /// Written by a version of sitefs that this one does not know.
+    #[error("the record has format version {found}; this sitefs reads version {known}: use a newer sitefs")]
+    Version {
+        /// The version byte found.
+        found: u8,
+        /// The version asked for.
+        known: u8,
+    },
+    /// The checksum matches, yet the content is not of the expected shape.
+    #[error("the record does not have the expected shape: {0}")]
+    Shape(#[from] postcard::Error),
+}
+
+/// Encodes `value` as a record of format `version`.
+pub fn encode<T: Serialize>(version: u8, value: &T) -> Vec<u8> {
+    let mut bytes = postcard::to_extend(value, vec![version])
+        .expect("serialising to memory fails only for types without a length, and no record has one");
+    let checksum = blake3::hash(&bytes);
+    bytes.extend_from_slice(&checksum.as_bytes()[..CHECKSUM_LEN]);
+    bytes
+}
+
+/// Decodes a record of format `version`, checking its checksum first.
+pub fn decode<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T, EncodingError> {
+    let Some(body_len) = bytes.len().checked_sub(CHECKSUM_LEN).filter(|len| *len > 0) else {
+        return Err(EncodingError::Damaged);
+    };
+    let (body, checksum) = bytes.split_at(body_len);
+    if blake3::hash(body).as_bytes()[..CHECKSUM_LEN] != *checksum {
+        return Err(EncodingError::Damaged);
+    }
+    if body[0] != version {
+        return Err(EncodingError::Version { found: body[0], known: version });
+    }
+    Ok(postcard::from_bytes(&body[1..])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_and_every_flipped_bit_is_found() {
+        let bytes = encode(3, &("site", 42_u64));
+        assert_eq!(decode::<(String, u64)>(3, &bytes).unwrap(), ("site".to_owned(), 42));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode::<(String, u64)>(3, &damaged).is_err());
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let error = decode::<u8>(2, &encode(1, &7_u8)).unwrap_err();
+        assert!(matches!(error, EncodingError::Version { found: 1, known: 2 }));
+        assert!(matches!(decode::<u8>(1, &[]), Err(EncodingError::Damaged)));
+    }
+}

@@ -1,0 +1,16 @@
+//! Every limit of sitefs, each with its reason. An error that hits one names the setting or the limit.
+
+/// Longest name of a directory entry, in bytes: what Linux allows (`NAME_MAX`).
+pub const ENTRY_NAME_BYTES_MAX: usize = 255;
+
+/// Longest target of a symbolic link, in bytes: what Linux allows (`PATH_MAX` less the closing zero).
+pub const SYMLINK_TARGET_BYTES_MAX: usize = 4095;
+
+/// Longest value of an extended attribute, in bytes: what Linux allows (`XATTR_SIZE_MAX`).
+pub const XATTR_VALUE_BYTES_MAX: usize = 65_536;
+
+/// Longest site or platform name, in bytes: a host name has at most 253, and lanes and clones add a suffix.
+pub const NAME_BYTES_MAX: usize = 200;
+
+/// Longest message of a snapshot, in bytes: a note, not a document.
+pub const MESSAGE_BYTES_MAX: usize = 16_384;

@@ -1,0 +1,7 @@
+//! sitefs: a versioned file system for PHP sites. `docs/architecture.md` is the map of this code.
+
+pub mod base;
+pub mod history;
+pub mod live;
+pub mod objects;
+pub mod trees;

@@ -1,0 +1,31 @@
+//! `live`: the writable layer. File-system semantics live here, without one FUSE type.
+//!
+//! A [`Volume`] shows a tree ([`crate::trees::Root`]): read-only, or writable through an overlay of changed nodes.
+//! A [`FileSystem`] is a synthetic namespace (directories and symbolic links made by the daemon) whose leaves are
+//! the roots of volumes; it dispatches every operation by node id.
+//!
+//! Node ids: 24 bits of volume number, 40 bits of number within the volume. Volume numbers are never reused; volume
+//! 0 is the namespace. Within a volume, 1 is the root; a node of the base tree has its pre-order number (the root's
+//! 1, plus one, plus the nodes before it), so no number is stored and any number can be found again after it was
+//! forgotten; a hard-linked node of the base tree has 2^38 plus its link number; a node made later has a number
+//! from 2^39 up, counted by the volume and never reused.
+//!
+//! Invariants: what an operation returned is seen by every later one; after [`Volume::sync`] (fsync) returns, what
+//! was done before survives a power cut; otherwise changes are committed in order, at the latest a second later,
+//! so a crash loses at most the end of history, never its middle; a frozen tree is a state that existed.
+//!
+//! Absent: FUSE, errno numbers, sites and generations.
+
+mod attributes;
+mod error;
+mod filesystem;
+mod namespace;
+mod volume;
+
+pub use attributes::{
+    FileKind, NodeAttributes, NodeId, SetAttributes, SpaceReport, TimeChange, VolumeNumber,
+};
+pub use error::LiveError;
+pub use filesystem::{DirectoryEntry, FileSystem, Invalidation, Invalidations, OpenedFile, Served};
+pub use namespace::{Namespace, NamespaceEntry};
+pub use volume::{Access, Caller, FrozenTree, Handle, OpenMode, RenameMode, Volume, Volumes, XattrMode};

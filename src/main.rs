@@ -1,0 +1,3 @@
+//! The `sitefs` program.
+
+fn main() {}

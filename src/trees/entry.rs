@@ -1,0 +1,105 @@
+//! What a directory holds.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::Timestamp;
+use crate::objects::{FileContent, ObjectId};
+
+/// The name of the topmost page of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TreeId(pub ObjectId);
+
+/// The order of entries in a directory, and the cookie of `readdir`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NameKey {
+    /// The first eight bytes of BLAKE3 of the name, big-endian, shifted right by one so that it is a positive
+    /// offset; the values 0, 1 and 2 are raised to 3 (0 is the start of a directory, 1 and 2 are `.` and `..`).
+    pub cookie: u64,
+    /// The name: 1 to 255 bytes without `/` and zero bytes.
+    pub name: Box<[u8]>,
+}
+
+impl NameKey {
+    /// The key of a name.
+    pub fn new(name: &[u8]) -> NameKey {
+        let hash = blake3::hash(name);
+        let first: [u8; 8] = hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes");
+        NameKey { cookie: (u64::from_be_bytes(first) >> 1).max(3), name: name.into() }
+    }
+}
+
+/// What every node has. Access and change times are not kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Permission bits with set-user-id, set-group-id and sticky: `0o7777` at most.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// When the content (of a directory: its names) last changed.
+    pub mtime: Timestamp,
+    /// Extended attributes.
+    pub xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
+}
+
+/// Sums over a directory and all below it, itself not counted. A hard-linked file counts once per name for
+/// `nodes`, and not at all for `bytes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// How many names there are.
+    pub nodes: u64,
+    /// The sizes of the regular files, in bytes.
+    pub bytes: u64,
+}
+
+/// One kind of node with what it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Node {
+    /// A regular file with one name.
+    File(FileContent),
+    /// A directory.
+    Directory {
+        /// Its entries; `None` for an empty directory.
+        tree: Option<TreeId>,
+        /// Sums over what is below it.
+        totals: Totals,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Its target, 1 to 4095 bytes.
+        target: Box<[u8]>,
+    },
+    /// A named pipe.
+    Fifo,
+    /// A name of a node with several names: the node itself is in [`Root::links`] under this number, and the
+    /// attributes of this entry are all default.
+    HardLink(u64),
+}
+
+/// What a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// What it is.
+    pub node: Node,
+}
+
+/// A whole tree: what a snapshot or a branch stands on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// The attributes of the topmost directory.
+    pub attributes: Attributes,
+    /// Its entries; `None` when it is empty.
+    pub tree: Option<TreeId>,
+    /// Sums over everything.
+    pub totals: Totals,
+    /// The nodes with several names: a tree whose names are link numbers as eight big-endian bytes and whose
+    /// entries are files (or symlinks, fifos); `None` when there are none.
+    pub links: Option<TreeId>,
+    /// The next link number to give away: greater than any in [`Root::links`].
+    pub next_link: u64,
+}
