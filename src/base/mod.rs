@@ -1,6 +1,6 @@
 //! `base`: what every layer stands on, and the only doors to the outside world.
 //!
-//! Purpose: validated names, the canonical encoding of records, limits with their reasons, and the doors to the
+//! Purpose: validated names, the canonical encoding of records, limits with their reasons, accounts, and the doors to the
 //! clock ([`clock`]), to files ([`files`]) and to processes ([`process`]).
 //!
 //! Invariants: no other module calls `std::fs` or `std::process` directly, so every I/O error names its path and
@@ -8,6 +8,7 @@
 //!
 //! Absent: anything stateful, any thread, any configuration.
 
+pub mod accounts;
 pub mod clock;
 pub mod encoding;
 pub mod files;
