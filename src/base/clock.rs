@@ -1,6 +1,7 @@
 //! The only door to the clock.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,22 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// A text that is not a point in time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not a time: write it as 2026-11-21T14:03:00Z, or with an offset such as +01:00 instead of Z"
+)]
+pub struct ParseTimestampError(String);
+
+/// RFC 3339 with an offset.
+impl FromStr for Timestamp {
+    type Err = ParseTimestampError;
+    fn from_str(text: &str) -> Result<Timestamp, ParseTimestampError> {
+        let time: jiff::Timestamp = text.parse().map_err(|_| ParseTimestampError(text.to_owned()))?;
+        Ok(Timestamp(i64::try_from(time.as_nanosecond()).map_err(|_| ParseTimestampError(text.to_owned()))?))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +96,15 @@ mod tests {
     #[test]
     fn display_is_rfc_3339() {
         assert_eq!(Timestamp::from_parts(0, 5).to_string(), "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn what_display_writes_is_read_back() {
+        let time = Timestamp::from_parts(1_795_269_780, 0);
+        assert_eq!(time.to_string().parse(), Ok(time));
+        assert_eq!("2026-11-21T15:03:00+01:00".parse(), "2026-11-21T14:03:00Z".parse::<Timestamp>());
+        for text in ["", "yesterday", "2026-11-21", "2026-13-01T00:00:00Z", "9000-01-01T00:00:00Z"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text:?}");
+        }
     }
 }

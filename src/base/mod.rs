@@ -15,8 +15,10 @@ pub mod files;
 pub mod limits;
 pub mod names;
 pub mod process;
+pub mod span;
 pub mod tables;
 
 pub use clock::Timestamp;
 pub use files::FileError;
 pub use names::{Lane, NameError, PlatformName, RelativePath, SiteName, TagName};
+pub use span::{Span, SpanError};
