@@ -1,0 +1,335 @@
+//! What can be asked of the daemon: one structure per verb, one field per argument.
+//!
+//! A field that the daemon does not know is an error, never ignored: it might be the one that says "dry run".
+//! Paths are absolute, as the daemon's working directory is not the caller's.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Revision, Target};
+use crate::base::{PlatformName, RelativePath, SiteName, Span, TagName};
+
+/// `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {}
+
+/// `stop`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {}
+
+/// `platform add`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlatformAdd {
+    /// Its name.
+    pub platform: PlatformName,
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Its sites directory below that; found by looking when not given.
+    pub sites: Option<RelativePath>,
+}
+
+/// `platform list`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlatformList {}
+
+/// `platform show`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlatformShow {
+    /// Its name.
+    pub platform: PlatformName,
+}
+
+/// `platform verify`: whether its code still is what it was when it was added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlatformVerify {
+    /// Its name.
+    pub platform: PlatformName,
+}
+
+/// `platform remove`. Refused while sites are attached to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlatformRemove {
+    /// Its name.
+    pub platform: PlatformName,
+}
+
+/// `site import`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteImport {
+    /// The site's name.
+    pub site: SiteName,
+    /// The directory that holds it now; it is only read.
+    pub directory: PathBuf,
+    /// The platform it is attached to.
+    pub platform: PlatformName,
+    /// The recipe of its application; found by looking when not given.
+    pub app: Option<String>,
+    /// Its database, as a URL (`sqlite:PATH`); found by the recipe when not given.
+    pub database: Option<String>,
+}
+
+/// `site list`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteList {}
+
+/// `site show`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteShow {
+    /// The site.
+    pub site: SiteName,
+}
+
+/// `site set`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteSet {
+    /// The site.
+    pub site: SiteName,
+    /// The name of the setting.
+    pub key: String,
+    /// Its new value; `None` takes the setting away, so that the recipe's holds again.
+    pub value: Option<String>,
+}
+
+/// `site remove`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteRemove {
+    /// The site.
+    pub site: SiteName,
+    /// Removes even a site that is no clone: all that remains of it then are copies made elsewhere.
+    pub force: bool,
+}
+
+/// `snapshot`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotTake {
+    /// The site.
+    pub site: SiteName,
+    /// Why.
+    pub message: Option<String>,
+    /// A tag for it.
+    pub tag: Option<TagName>,
+    /// Whether the database is captured too.
+    pub database: bool,
+}
+
+/// `log`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// The site.
+    pub site: SiteName,
+    /// How many of the newest snapshots at most; all when not given.
+    pub limit: Option<u64>,
+}
+
+/// `show`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Show {
+    /// The snapshot; never [`super::At::Live`].
+    pub snapshot: Revision,
+}
+
+/// How much a difference tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Detail {
+    /// Which files and tables.
+    Names,
+    /// Also by how many lines and bytes.
+    Stat,
+    /// Also the changed lines, sent as data: a unified difference.
+    Text,
+}
+
+/// `diff`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Diff {
+    /// The state to start from.
+    pub old: Revision,
+    /// The state to arrive at.
+    pub new: Revision,
+    /// How much to tell.
+    pub detail: Detail,
+}
+
+/// `tag`. A tag names the same snapshot for ever: one that exists on another snapshot is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tag {
+    /// The snapshot; never [`super::At::Live`].
+    pub snapshot: Revision,
+    /// The tag.
+    pub tag: TagName,
+}
+
+/// `clone`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteClone {
+    /// The site to clone, and which of its states.
+    pub from: Revision,
+    /// The name of the clone.
+    pub new: SiteName,
+    /// The platform of the clone; the one of the state it is made from when not given.
+    pub platform: Option<PlatformName>,
+    /// Whether the database is cloned too.
+    pub database: bool,
+    /// When the clone may be deleted, counted from now; never by itself when not given.
+    pub expires: Option<Span>,
+}
+
+/// `deploy`: a directory becomes the site's next generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deploy {
+    /// The site.
+    pub site: SiteName,
+    /// The directory; it is only read.
+    pub directory: PathBuf,
+    /// Why.
+    pub message: Option<String>,
+}
+
+/// `cutover`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cutover {
+    /// The site.
+    pub site: SiteName,
+    /// The platform to move to; the present one when not given.
+    pub platform: Option<PlatformName>,
+    /// What to switch to; the newest generation when neither this nor a platform is given.
+    pub to: Option<Target>,
+}
+
+/// `rollback`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// The site.
+    pub site: SiteName,
+    /// What to go back to; the generation that was live before when not given.
+    pub to: Option<Target>,
+}
+
+/// `restore`: paths of a snapshot are put back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// The snapshot; never [`super::At::Live`].
+    pub snapshot: Revision,
+    /// What to restore, below the site's directory; at least one.
+    pub paths: Vec<RelativePath>,
+    /// An existing directory to write them to; into the live site when not given.
+    pub into: Option<PathBuf>,
+}
+
+/// How an update treats the live site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// Files and database are cloned, the clone is updated, one pointer is switched.
+    Switch,
+    /// The pointer is switched first, then the live database is updated.
+    InPlace,
+}
+
+/// `update`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Update {
+    /// The site.
+    pub site: SiteName,
+    /// What to do.
+    pub action: UpdateAction,
+}
+
+/// What to do about an update of a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateAction {
+    /// Show what an update would do, and change nothing.
+    Plan(UpdateOptions),
+    /// Do it.
+    Start(UpdateOptions),
+    /// Go on with the run that was interrupted.
+    Resume,
+    /// Take back what the interrupted run has done.
+    Abort,
+}
+
+/// How to update.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateOptions {
+    /// The platform to move to.
+    pub platform: PlatformName,
+    /// How the live site is treated.
+    pub strategy: Strategy,
+    /// Commands that must succeed on the updated site, besides the recipe's own.
+    pub checks: Vec<String>,
+    /// Whether the rehearsal's clone is kept for a person to look at.
+    pub keep_test: bool,
+}
+
+/// `database dump`: the dump is sent as data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseDump {
+    /// Whose database, and which state of it.
+    pub of: Revision,
+}
+
+/// Where a database is restored from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DatabaseSource {
+    /// A snapshot; never [`super::At::Live`].
+    Snapshot(Revision),
+    /// A dump that the caller sends as input.
+    Input,
+}
+
+/// `database restore`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseRestore {
+    /// The site whose database is replaced.
+    pub site: SiteName,
+    /// By what.
+    pub from: DatabaseSource,
+}
+
+/// `database clone`: the database of one site replaces that of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseClone {
+    /// Whose database, and which state of it.
+    pub from: Revision,
+    /// The existing clone whose database is replaced. Refused for a site that is no clone.
+    pub to: SiteName,
+}
+
+/// `database verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseVerify {
+    /// Whose database, and which state of it.
+    pub of: Revision,
+}
