@@ -24,9 +24,14 @@ pub struct NameKey {
 impl NameKey {
     /// The key of a name.
     pub fn new(name: &[u8]) -> NameKey {
-        let hash = blake3::hash(name);
+        NameKey::from_name(name.into())
+    }
+
+    /// The key of a name.
+    pub(super) fn from_name(name: Box<[u8]>) -> NameKey {
+        let hash = blake3::hash(&name);
         let first: [u8; 8] = hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes");
-        NameKey { cookie: (u64::from_be_bytes(first) >> 1).max(3), name: name.into() }
+        NameKey { cookie: (u64::from_be_bytes(first) >> 1).max(3), name }
     }
 }
 
@@ -46,13 +51,27 @@ pub struct Attributes {
 }
 
 /// Sums over a directory and all below it, itself not counted. A hard-linked file counts once per name for
-/// `nodes`, and not at all for `bytes`.
+/// `nodes` and `hard_links`, and not at all for `bytes`, at the root either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// How many names there are.
     pub nodes: u64,
     /// The sizes of the regular files, in bytes.
     pub bytes: u64,
+    /// How many of the names are [`Node::HardLink`]: whoever looks for them passes by what has none.
+    pub hard_links: u64,
+}
+
+impl Totals {
+    /// The sums of both. A damaged page may hold anything, so this saturates.
+    #[must_use]
+    pub fn plus(self, other: Totals) -> Totals {
+        Totals {
+            nodes: self.nodes.saturating_add(other.nodes),
+            bytes: self.bytes.saturating_add(other.bytes),
+            hard_links: self.hard_links.saturating_add(other.hard_links),
+        }
+    }
 }
 
 /// One kind of node with what it holds.
@@ -86,6 +105,19 @@ pub struct Entry {
     pub attributes: Attributes,
     /// What it is.
     pub node: Node,
+}
+
+impl Entry {
+    /// What this entry adds to the sums of its directory: itself and all below it.
+    pub fn totals(&self) -> Totals {
+        let itself = Totals { nodes: 1, ..Totals::default() };
+        match &self.node {
+            Node::File(content) => Totals { bytes: content.size(), ..itself },
+            Node::Directory { totals, .. } => itself.plus(*totals),
+            Node::Symlink { .. } | Node::Fifo => itself,
+            Node::HardLink(_) => Totals { hard_links: 1, ..itself },
+        }
+    }
 }
 
 /// A whole tree: what a snapshot or a branch stands on.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Root, Trees, TreesError};
+use crate::base::RelativePath;
 
 /// Progress of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +12,14 @@ pub struct ImportEvent {
     pub nodes: u64,
     /// Bytes of regular files read so far.
     pub bytes: u64,
+}
+
+/// What an import is asked to do differently.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// Paths below the imported directory that are left out, with all below them, without being opened. They
+    /// need not exist.
+    pub exclude: Vec<RelativePath>,
 }
 
 /// Something an import left out, or took in a state it could not vouch for.
@@ -36,11 +45,12 @@ pub struct ImportReport {
 impl Trees {
     /// Stores the directory `directory` with everything below it, on all cores. A device node is an error that
     /// names it; sockets are left out; files that change or vanish meanwhile are read again, then reported.
-    /// Does not cross into other mounted file systems unless they are below a bind mount of the same device.
+    /// Does not cross mount points: what is mounted below `directory` is left out and reported.
     /// Objects already stored are not written again, so an interrupted import resumes by being repeated.
     pub fn import(
         &self,
         _directory: &Path,
+        _options: &ImportOptions,
         _progress: &(dyn Fn(ImportEvent) + Sync),
     ) -> Result<(Root, ImportReport), TreesError> {
         todo!()

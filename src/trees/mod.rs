@@ -10,10 +10,17 @@
 //!
 //! Absent: who refers to a tree, anything writable, any number that differs between two trees of the same content.
 
+mod cache;
+mod cursor;
+mod diff;
 mod entry;
 mod import;
+mod page;
+mod path;
 mod tree;
+mod update;
 
+pub use diff::Difference;
 pub use entry::{Attributes, Entry, NameKey, Node, Root, Totals, TreeId};
-pub use import::{ImportEvent, ImportReport, Skipped};
-pub use tree::{Change, Difference, Located, Trees, TreesError};
+pub use import::{ImportEvent, ImportOptions, ImportReport, Skipped};
+pub use tree::{Change, Located, Trees, TreesError};

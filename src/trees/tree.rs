@@ -1,12 +1,13 @@
-//! Reading, changing and comparing trees.
+//! Reading directories: one name, one position, or a run of entries.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Entry, NameKey, Root, Totals, TreeId};
-use crate::base::RelativePath;
+use super::cache::PageCache;
+use super::cursor::Cursor;
+use super::page::{Page, Run};
+use super::{Entry, NameKey, TreeId};
 use crate::base::encoding::EncodingError;
-use crate::objects::{Objects, ObjectsError};
+use crate::objects::{Kind, ObjectId, Objects, ObjectsError};
 
 /// What can go wrong with trees.
 #[derive(Debug, thiserror::Error)]
@@ -18,8 +19,13 @@ pub enum TreesError {
     #[error(transparent)]
     File(#[from] crate::base::FileError),
     /// A page is not what it should be.
-    #[error("a directory page is damaged: {0}")]
-    Page(#[from] EncodingError),
+    #[error("the directory page {id} cannot be read: {source}")]
+    Page {
+        /// The page.
+        id: ObjectId,
+        /// Why.
+        source: EncodingError,
+    },
     /// A path leads nowhere, or through something that is not a directory.
     #[error("{path} is not in the tree")]
     NotFound {
@@ -43,85 +49,112 @@ pub struct Located {
 /// A new entry under a name, or (`None`) its removal.
 pub type Change = (NameKey, Option<Entry>);
 
-/// One difference between two trees.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// The path from the root; bytes, as names need not be UTF-8.
-    pub path: PathBuf,
-    /// The entry in the first tree, hard links resolved.
-    pub old: Option<Entry>,
-    /// The entry in the second tree, hard links resolved.
-    pub new: Option<Entry>,
-}
-
 /// Trees over an object store, with a cache of decoded pages bounded in bytes.
 pub struct Trees {
     /// The objects below.
     pub objects: Arc<Objects>,
+    pub(super) cache: PageCache,
 }
 
 impl Trees {
     /// Trees over `objects`, keeping at most `cache_bytes_max` of decoded pages.
-    pub fn new(_objects: Arc<Objects>, _cache_bytes_max: usize) -> Trees {
-        todo!()
+    pub fn new(objects: Arc<Objects>, cache_bytes_max: usize) -> Trees {
+        Trees { objects, cache: PageCache::new(cache_bytes_max) }
     }
 
     /// The entry under a name.
-    pub fn lookup(&self, _tree: Option<TreeId>, _key: &NameKey) -> Result<Option<Located>, TreesError> {
-        todo!()
+    pub fn lookup(&self, tree: Option<TreeId>, key: &NameKey) -> Result<Option<Located>, TreesError> {
+        let Some(TreeId(top)) = tree else { return Ok(None) };
+        let mut page = self.page(top)?;
+        let mut preceding = 0_u64;
+        loop {
+            let (at, below) = match &*page {
+                Page::Leaf(run) => {
+                    return Ok(run.keys.binary_search(key).ok().map(|at| run.located(at, preceding)));
+                }
+                Page::Index { height, run } => {
+                    let at = run.keys.partition_point(|last| last < key);
+                    let Some(child) = run.values.get(at) else { return Ok(None) };
+                    (at, self.page_of_height(child.page, height - 1)?)
+                }
+            };
+            preceding = preceding.saturating_add(page.preceding()[at]);
+            page = below;
+        }
     }
 
     /// The entry that holds the node at `position` (0 is the first node of the directory): itself, or the
     /// directory the node is somewhere below. Resolves a pre-order number step by step.
-    pub fn at_position(&self, _tree: Option<TreeId>, _position: u64) -> Result<Option<Located>, TreesError> {
-        todo!()
+    pub fn at_position(&self, tree: Option<TreeId>, position: u64) -> Result<Option<Located>, TreesError> {
+        let Some(TreeId(top)) = tree else { return Ok(None) };
+        let mut page = self.page(top)?;
+        let mut preceding = 0_u64;
+        loop {
+            let rest = position - preceding;
+            if rest >= page.totals().nodes {
+                return Ok(None);
+            }
+            let (at, below) = match &*page {
+                Page::Leaf(run) => return Ok(Some(run.located(run.at_position(rest), preceding))),
+                Page::Index { height, run } => {
+                    let at = run.at_position(rest);
+                    (at, self.page_of_height(run.values[at].page, height - 1)?)
+                }
+            };
+            preceding += page.preceding()[at];
+            page = below;
+        }
     }
 
     /// Up to `count_max` entries whose cookie is greater than `after` (0: from the start), in order. Entries of
     /// one cookie are never separated: the last group may exceed `count_max`.
     pub fn list(
         &self,
-        _tree: Option<TreeId>,
-        _after: u64,
-        _count_max: usize,
+        tree: Option<TreeId>,
+        after: u64,
+        count_max: usize,
     ) -> Result<Vec<Located>, TreesError> {
-        todo!()
+        let mut cursor = Cursor::new(self, tree)?;
+        cursor.seek_cookie(after)?;
+        let mut found: Vec<Located> = Vec::new();
+        while let Some(located) = cursor.entry()? {
+            let same_cookie = found.last().is_some_and(|last| last.key.cookie == located.key.cookie);
+            if found.len() >= count_max && !same_cookie {
+                break;
+            }
+            found.push(located);
+            cursor.advance();
+        }
+        Ok(found)
     }
 
-    /// The directory with `changes` (sorted by key, one per key) applied, and its sums. Touches only the pages
-    /// around the changes.
-    pub fn update(
-        &self,
-        _tree: Option<TreeId>,
-        _changes: &[Change],
-    ) -> Result<(Option<TreeId>, Totals), TreesError> {
-        todo!()
+    /// A page, from the cache or the store.
+    pub(super) fn page(&self, id: ObjectId) -> Result<Arc<Page>, TreesError> {
+        if let Some(page) = self.cache.get(id) {
+            return Ok(page);
+        }
+        let page = Arc::new(Page::decode(id, &self.objects.get(Kind::TreePage, id)?)?);
+        self.cache.insert(id, Arc::clone(&page));
+        Ok(page)
     }
 
-    /// Calls `each` for every entry that differs, in path order; descends only where trees differ. Entries that
-    /// appear or vanish as a whole directory are reported with everything below them.
-    pub fn diff(
-        &self,
-        _old: &Root,
-        _new: &Root,
-        _each: &mut dyn FnMut(Difference) -> Result<(), TreesError>,
-    ) -> Result<(), TreesError> {
-        todo!()
+    /// A page that is referred to as being `height` levels above the leaves. Checking it bounds every descent.
+    pub(super) fn page_of_height(&self, id: ObjectId, height: u8) -> Result<Arc<Page>, TreesError> {
+        let page = self.page(id)?;
+        if page.height() == height {
+            Ok(page)
+        } else {
+            Err(TreesError::Page { id, source: EncodingError::Damaged })
+        }
     }
+}
 
-    /// The entry at a path, hard links resolved; `None` where there is none.
-    pub fn entry_at(&self, _root: &Root, _path: &RelativePath) -> Result<Option<Entry>, TreesError> {
-        todo!()
-    }
-
-    /// `root` with `entry` at `path` (`None` removes it). Missing parent directories are created with the
-    /// attributes of their parent. Rewrites only the directories along the path. The totals are kept right.
-    pub fn replace_at(
-        &self,
-        _root: &Root,
-        _path: &RelativePath,
-        _entry: Option<Entry>,
-    ) -> Result<Root, TreesError> {
-        todo!()
+impl Run<Entry> {
+    fn located(&self, at: usize, preceding: u64) -> Located {
+        Located {
+            key: self.keys[at].clone(),
+            entry: self.values[at].clone(),
+            preceding: preceding.saturating_add(self.preceding[at]),
+        }
     }
 }
