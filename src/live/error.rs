@@ -1,7 +1,12 @@
 //! What an operation on the live layer can answer instead of a result.
 
+use std::io;
+use std::sync::Arc;
+
 use crate::base::FileError;
+use crate::base::encoding::EncodingError;
 use crate::base::tables::TablesError;
+use crate::objects::ObjectsError;
 use crate::trees::TreesError;
 
 /// Why an operation failed. `fuse` translates each into one errno, in one exhaustive table.
@@ -52,13 +57,69 @@ pub enum LiveError {
     /// The disk is full.
     #[error("no space left on the device that holds the store")]
     NoSpace,
+    /// The node has been replaced by another under the same name while it was open: look the name up again and
+    /// repeat (`ESTALE`; the kernel does both by itself).
+    #[error("the file was replaced meanwhile")]
+    Stale,
+    /// The handle is not open, or not open for this.
+    #[error("not an open file, or not open for this")]
+    BadHandle,
+    /// Changes could not be made durable; they are kept, and tried again every second.
+    #[error("changes could not be made durable: {0}")]
+    Commit(Arc<str>),
+    /// A row of the overlay is damaged.
+    #[error("the overlay of changed files is damaged: {0}")]
+    Row(#[from] EncodingError),
+    /// The volume was attached to another tree than the one its overlay was made on.
+    #[error("the overlay was made on another tree")]
+    OtherBase,
     /// A file below failed.
     #[error(transparent)]
     File(FileError),
     /// The store failed or is damaged.
     #[error(transparent)]
-    Trees(#[from] TreesError),
+    Trees(TreesError),
     /// The metadata engine failed.
     #[error(transparent)]
-    Tables(#[from] TablesError),
+    Tables(TablesError),
+}
+
+/// Whether the error says that the disk, or the owner's share of it, is full.
+fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+impl From<FileError> for LiveError {
+    fn from(error: FileError) -> LiveError {
+        match error.kind() {
+            kind if is_full(kind) => LiveError::NoSpace,
+            io::ErrorKind::FileTooLarge => LiveError::TooLarge,
+            _ => LiveError::File(error),
+        }
+    }
+}
+
+impl From<TreesError> for LiveError {
+    fn from(error: TreesError) -> LiveError {
+        match &error {
+            TreesError::Objects(ObjectsError::File(file)) | TreesError::File(file)
+                if is_full(file.kind()) =>
+            {
+                LiveError::NoSpace
+            }
+            _ => LiveError::Trees(error),
+        }
+    }
+}
+
+impl From<ObjectsError> for LiveError {
+    fn from(error: ObjectsError) -> LiveError {
+        TreesError::from(error).into()
+    }
+}
+
+impl From<TablesError> for LiveError {
+    fn from(error: TablesError) -> LiveError {
+        if error.is_disk_full() { LiveError::NoSpace } else { LiveError::Tables(error) }
+    }
 }

@@ -106,6 +106,11 @@ impl Volumes {
         todo!()
     }
 
+    /// Space and nodes of the file system that holds the store.
+    pub fn space(&self) -> Result<super::SpaceReport, LiveError> {
+        todo!()
+    }
+
     /// Commits every pending change of every volume durably, files' contents included.
     pub fn sync_all(&self) -> Result<(), LiveError> {
         todo!()
