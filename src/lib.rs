@@ -5,4 +5,6 @@ pub mod control;
 pub mod history;
 pub mod live;
 pub mod objects;
+pub mod site;
 pub mod trees;
+pub mod update;

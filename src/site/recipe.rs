@@ -1,0 +1,437 @@
+//! Recipes: how to drive one kind of application. `docs/recipes.md` describes the format to those who write one.
+
+mod library;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer};
+
+pub use library::Library;
+
+use super::records::is_within;
+use super::{Facts, SiteKind};
+use crate::base::{FileError, RelativePath, files};
+
+/// Seconds a command may take where neither it nor the recipe says otherwise. Database updates of large sites take
+/// half an hour; nothing useful takes longer than this unless its recipe says so.
+const TIMEOUT_SECONDS_DEFAULT: u32 = 3600;
+
+/// Seconds an HTTP check may take where it does not say otherwise: the first page after a cache rebuild is slow.
+const CHECK_SECONDS_DEFAULT: u32 = 30;
+
+/// What can be wrong with a recipe.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// The file could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The text is not a recipe; the message shows the line and the keys that are known there.
+    #[error("the recipe {origin} cannot be read: {source}")]
+    Syntax {
+        /// The file, or "NAME (built in)".
+        origin: String,
+        /// What is wrong, with the line.
+        source: Box<toml::de::Error>,
+    },
+    /// The text is a recipe that contradicts itself.
+    #[error("the recipe {origin} is wrong: {reason}")]
+    Meaning {
+        /// The file, or "NAME (built in)".
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No recipe has this name.
+    #[error("there is no recipe {name:?}; known: {known}")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+}
+
+/// How to drive one kind of application.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The name by which sites refer to it: that of its file.
+    #[serde(skip)]
+    pub name: String,
+    /// The text it was read from: what a run keeps, so that it ends with the recipe it began with.
+    #[serde(skip)]
+    pub text: String,
+    /// The application's name for people.
+    pub title: String,
+    /// How the application is recognised.
+    #[serde(default)]
+    pub detect: Detect,
+    /// How the application's version is found.
+    pub version: Option<VersionSource>,
+    /// Directories of a site whose content belongs to all its generations: uploads, private files.
+    #[serde(default)]
+    pub data: Vec<RelativePath>,
+    /// The site's database.
+    pub database: Option<DatabaseRecipe>,
+    /// A settings file that sitefs writes into each generation.
+    pub settings: Option<Settings>,
+    /// Programs that must be found for the commands to work.
+    #[serde(default)]
+    pub programs: Vec<String>,
+    /// Who runs the commands.
+    #[serde(default)]
+    pub user: User,
+    /// Environment variables of every command, beside the facts.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Seconds a command may take that does not say otherwise.
+    #[serde(default = "timeout_default")]
+    pub timeout_seconds: u32,
+    /// The application's read-only mode, when it has one: reading works, writing is refused in a friendly way.
+    pub readonly: Option<Switchable>,
+    /// The application's maintenance mode, when it has one: visitors see that it is closed.
+    pub maintenance: Option<Switchable>,
+    /// How the database is brought to the state that the platform's code expects.
+    #[serde(default)]
+    pub update: UpdateRecipe,
+    /// How it is found out whether the site works.
+    #[serde(default, rename = "check")]
+    pub checks: Vec<Check>,
+}
+
+/// How an application is recognised: every file named must exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Detect {
+    /// Below the platform's directory.
+    #[serde(default)]
+    pub platform: Vec<RelativePath>,
+    /// Below the docroot.
+    #[serde(default)]
+    pub docroot: Vec<RelativePath>,
+    /// Below the site's directory.
+    #[serde(default)]
+    pub site: Vec<RelativePath>,
+}
+
+/// Where the version of a platform is written: in the first line of a file that contains `after`, from the end of
+/// that text up to the first character that no version has.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionSource {
+    /// The file, below the docroot.
+    pub file: RelativePath,
+    /// The text in front of the version.
+    pub after: String,
+}
+
+/// A site's database.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseRecipe {
+    /// The engine.
+    pub engine: Engine,
+    /// For SQLite: the file within the site's directory; the last component may contain one `*` for any text.
+    pub file: RelativePath,
+    /// Further SQLite files that belong to it, named in the same way.
+    #[serde(default)]
+    pub additional: Vec<RelativePath>,
+}
+
+/// The engines that a recipe can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// SQLite: files in the site's directory.
+    Sqlite,
+}
+
+/// A settings file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The file within the site's directory.
+    pub file: RelativePath,
+    /// Its text, with `@SITE@`, `@GENERATION@`, `@PLATFORM@` and `@KIND@` (`live` or `clone`) replaced.
+    pub text: String,
+}
+
+/// Who runs the commands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum User {
+    /// The owner of the site's files.
+    #[default]
+    SiteOwner,
+    /// A user of this machine.
+    Named(String),
+}
+
+/// A mode that is switched by commands.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Switchable {
+    /// Switches it on; no harm when it is on.
+    pub on: Command,
+    /// Switches it off; no harm when it is off.
+    pub off: Command,
+}
+
+/// How a site is brought to the state that its platform's code expects.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateRecipe {
+    /// The commands that update the database, in order.
+    #[serde(default)]
+    pub commands: Vec<Command>,
+    /// The commands that rebuild caches after it, in order.
+    #[serde(default)]
+    pub rebuild: Vec<Command>,
+    /// Whether writes are held until the checks after the switch have passed, so that switching back loses none.
+    /// `false` for an application that cannot answer a page without writing to its database.
+    #[serde(default = "yes")]
+    pub hold_after_switch: bool,
+}
+
+impl Default for UpdateRecipe {
+    fn default() -> UpdateRecipe {
+        UpdateRecipe { commands: Vec::new(), rebuild: Vec::new(), hold_after_switch: true }
+    }
+}
+
+/// One shell line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The line, for `sh -c`.
+    pub run: String,
+    /// Seconds it may take; `None`: as the recipe says.
+    pub timeout_seconds: Option<u32>,
+}
+
+/// One way to find out whether a site works: a command that must succeed, or a page that must be as expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What is found out by it, for people.
+    pub title: String,
+    /// What must hold.
+    pub expectation: Expectation,
+    /// Seconds until it counts as failed.
+    pub seconds_max: u32,
+}
+
+/// What a check expects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// The shell line ends with 0. Checked on every copy of the site.
+    Command(String),
+    /// A page of the site. Checked on the live site only: nothing else has an address.
+    Page {
+        /// The path and query, from `/`.
+        path: String,
+        /// The status it must have.
+        status: u16,
+        /// Texts it must contain.
+        contains: Vec<String>,
+        /// Texts it must not contain.
+        lacks: Vec<String>,
+    },
+}
+
+fn timeout_default() -> u32 {
+    TIMEOUT_SECONDS_DEFAULT
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Recipe {
+    /// Reads the recipe `name` from `text`; errors say that it came from `origin`.
+    pub fn parse(name: &str, text: &str, origin: &str) -> Result<Recipe, RecipeError> {
+        let mut recipe: Recipe = toml::from_str(text)
+            .map_err(|source| RecipeError::Syntax { origin: origin.to_owned(), source: Box::new(source) })?;
+        recipe.name = name.to_owned();
+        recipe.text = text.to_owned();
+        match recipe.contradiction() {
+            Some(reason) => Err(RecipeError::Meaning { origin: origin.to_owned(), reason }),
+            None => Ok(recipe),
+        }
+    }
+
+    /// How long `command` may take, in seconds.
+    pub fn timeout_seconds_of(&self, command: &Command) -> u32 {
+        command.timeout_seconds.unwrap_or(self.timeout_seconds)
+    }
+
+    /// The files, below `docroot` or the platform's `directory`, that this application has and the platform has
+    /// not; none: it is a platform of this application.
+    pub fn missing_from_platform(&self, directory: &Path, docroot: &Path) -> Result<Vec<PathBuf>, FileError> {
+        let platform = self.detect.platform.iter().map(|path| path.below(directory));
+        let docroot = self.detect.docroot.iter().map(|path| path.below(docroot));
+        missing(platform.chain(docroot))
+    }
+
+    /// The version of the platform whose docroot is given; `None` when the recipe or the platform does not say.
+    pub fn version_of(&self, docroot: &Path) -> Result<Option<String>, FileError> {
+        let Some(source) = &self.version else { return Ok(None) };
+        let file = source.file.below(docroot);
+        if files::metadata(&file)?.is_none() {
+            return Ok(None);
+        }
+        let bytes = files::read(&file)?;
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(text.lines().find_map(|line| source.version_in(line)))
+    }
+
+    /// The files below the site's directory that this application has and this site has not.
+    pub fn missing_from_site(&self, site: &Path) -> Result<Vec<PathBuf>, FileError> {
+        missing(self.detect.site.iter().map(|path| path.below(site)))
+    }
+
+    fn contradiction(&self) -> Option<String> {
+        let databases = self.database.iter().flat_map(|database| {
+            std::iter::once(&database.file)
+                .chain(&database.additional)
+                .filter(|_| database.engine == Engine::Sqlite)
+        });
+        for file in databases {
+            if let Some(directory) = self.data.iter().find(|directory| is_within(file, directory)) {
+                return Some(format!(
+                    "the database {file} is in the data directory {directory}, which all generations of a site \
+                     share; a database belongs to one generation: keep it in a directory of its own"
+                ));
+            }
+            let (directory, name) = file.as_str().rsplit_once('/').unwrap_or(("", file.as_str()));
+            if directory.contains('*') || name.matches('*').count() > 1 {
+                return Some(format!("{file}: only the last component may contain a '*', and only one"));
+            }
+        }
+        for (place, outer) in self.data.iter().enumerate() {
+            if let Some(inner) =
+                self.data.iter().enumerate().find(|(other, inner)| *other != place && is_within(inner, outer))
+            {
+                return Some(format!("the data directory {} is named by {outer} already", inner.1));
+            }
+        }
+        if let Some(name) = self.environment.keys().find(|name| name.starts_with("SITEFS_")) {
+            return Some(format!("the environment variable {name} is a fact that sitefs sets itself"));
+        }
+        None
+    }
+}
+
+fn missing(paths: impl Iterator<Item = PathBuf>) -> Result<Vec<PathBuf>, FileError> {
+    let mut missing = Vec::new();
+    for path in paths {
+        if files::metadata(&path)?.is_none() {
+            missing.push(path);
+        }
+    }
+    Ok(missing)
+}
+
+impl Settings {
+    /// The file's text for one generation. Only names are put in, which have no character that any language's
+    /// quoted strings treat specially.
+    pub fn render(&self, facts: &Facts, kind: &SiteKind) -> String {
+        let kind = match kind {
+            SiteKind::Live => "live",
+            SiteKind::Clone { .. } => "clone",
+        };
+        self.text
+            .replace("@SITE@", facts.generation.site.as_str())
+            .replace("@GENERATION@", &facts.generation.number.to_string())
+            .replace("@PLATFORM@", facts.platform.as_str())
+            .replace("@KIND@", kind)
+    }
+}
+
+impl VersionSource {
+    fn version_in(&self, line: &str) -> Option<String> {
+        let (_, rest) = line.split_once(&self.after)?;
+        let version: String = rest
+            .chars()
+            .take_while(|character| character.is_ascii_alphanumeric() || "._+~-".contains(*character))
+            .collect();
+        (!version.is_empty()).then_some(version)
+    }
+}
+
+impl<'de> Deserialize<'de> for User {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<User, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Ok(if name == "site-owner" { User::SiteOwner } else { User::Named(name) })
+    }
+}
+
+/// A line alone, or a table with its timeout. Not an untagged enum: that could not say which key is wrong.
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Command, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            run: String,
+            timeout_seconds: Option<u32>,
+        }
+        struct LineOrTable;
+        impl<'de> Visitor<'de> for LineOrTable {
+            type Value = Command;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a shell line, or a table { run = \"LINE\", timeout_seconds = N }")
+            }
+            fn visit_str<E: de::Error>(self, run: &str) -> Result<Command, E> {
+                Ok(Command { run: run.to_owned(), timeout_seconds: None })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Command, A::Error> {
+                let table = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Command { run: table.run, timeout_seconds: table.timeout_seconds })
+            }
+        }
+        deserializer.deserialize_any(LineOrTable)
+    }
+}
+
+impl<'de> Deserialize<'de> for Check {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Check, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            title: Option<String>,
+            run: Option<String>,
+            page: Option<String>,
+            status: Option<u16>,
+            #[serde(default)]
+            contains: Vec<String>,
+            #[serde(default)]
+            lacks: Vec<String>,
+            seconds_max: Option<u32>,
+        }
+        let table = Table::deserialize(deserializer)?;
+        let of_a_page = table.status.is_some() || !table.contains.is_empty() || !table.lacks.is_empty();
+        let expectation = match (table.run, table.page) {
+            (Some(run), None) if !of_a_page => Expectation::Command(run),
+            (Some(_), None) => {
+                return Err(de::Error::custom(
+                    "`status`, `contains` and `lacks` are for a check with `page`",
+                ));
+            }
+            (None, Some(path)) if path.starts_with('/') => Expectation::Page {
+                path,
+                status: table.status.unwrap_or(200),
+                contains: table.contains,
+                lacks: table.lacks,
+            },
+            (None, Some(path)) => {
+                return Err(de::Error::custom(format!("`page` must start with a slash: {path:?}")));
+            }
+            _ => return Err(de::Error::custom("a check has either `run` or `page`")),
+        };
+        let title = table.title.unwrap_or_else(|| match &expectation {
+            Expectation::Command(line) => line.clone(),
+            Expectation::Page { path, .. } => path.clone(),
+        });
+        Ok(Check { title, expectation, seconds_max: table.seconds_max.unwrap_or(CHECK_SECONDS_DEFAULT) })
+    }
+}

@@ -1,0 +1,33 @@
+//! `update`: plans, resumable steps with undo, the journal of runs.
+//!
+//! A [`Run`] is one execution of an update plan on one site. Each step is written to the journal before it begins,
+//! with the names it is going to create, and after it has ended. So a run that was killed at any point is either
+//! taken up again ([`Engine::resume`]) or undone ([`Engine::abort`]), and a site has one unfinished run at most.
+//!
+//! Invariants:
+//! - Before the switch, nothing that visitors see changes but that writes are held; any failure is undone at once.
+//! - What is switched to was made from a state that nothing was written to afterwards. A hold does not survive the
+//!   daemon, so a run taken up again between hold and switch makes the new generation again; the switch itself
+//!   refuses when the hold has ended.
+//! - Switching back leaves no accepted write behind unseen: as long as the checks after the switch run, writes stay
+//!   held; where they could not be, a snapshot of what is left behind is kept and named.
+//! - Every step can be repeated, and every undo can be repeated, also after half of it was done.
+//!
+//! Absent: how anything is done. The layer above implements [`Operations`]; the journal is the catalog.
+
+mod engine;
+mod error;
+mod journal;
+mod operations;
+mod plan;
+mod run;
+
+pub use engine::{Engine, Event, Wish};
+pub use error::{Failure, UpdateError};
+pub use journal::{Journal, interrupt_running};
+pub use operations::{
+    Changes, CommandEnd, CommandRequest, FileChanges, HoldId, Inspection, Operations, Page, PageRequest,
+    Switch, TableChange, Verification,
+};
+pub use plan::{Plan, PlannedStep, UpdateRequest};
+pub use run::{Run, RunId, RunState, StepKind, StepOutput, StepRecord, StepState, Strategy};

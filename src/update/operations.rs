@@ -1,0 +1,226 @@
+//! What a run needs from the layer above.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+use crate::base::{PlatformName, SiteName, Timestamp};
+use crate::history::SnapshotId;
+use crate::site::{Facts, GenerationName, Recipe, User};
+
+/// Names one hold of writes. Never used again, so that a hold that ended is not taken for one that began later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HoldId(pub u64);
+
+/// What a plan stands on, gathered before anything is done.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// The number of the live generation.
+    pub live: u64,
+    /// Its platform.
+    pub platform: PlatformName,
+    /// The version of that platform, where known.
+    pub version: Option<String>,
+    /// The version of the platform to go to, where known.
+    pub target_version: Option<String>,
+    /// Whether the code of that platform is what it was when it was added; `Some` says in words what differs.
+    pub target_drift: Option<String>,
+    /// The site's recipe.
+    pub recipe: Recipe,
+    /// What the recipe looks for and the platform to go to has not; empty: it is a platform of this application.
+    pub missing_from_target: Vec<String>,
+    /// Programs that the recipe needs and that are not found.
+    pub missing_programs: Vec<String>,
+    /// Whether the administrator has put the site in read-only mode.
+    pub read_only: bool,
+    /// Free space where the store is, in bytes.
+    pub free_bytes: u64,
+    /// The size of the site's database, in bytes.
+    pub database_bytes: u64,
+}
+
+/// What a verification of a snapshot found to be sound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// Objects read back and compared with their names.
+    pub objects: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Tables of the restored database compared with their checksums.
+    pub tables: u64,
+}
+
+/// A command to run for a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandRequest {
+    /// The generation it is for.
+    pub generation: GenerationName,
+    /// The shell line.
+    pub line: String,
+    /// Who runs it.
+    pub user: User,
+    /// The whole environment but `PATH`, `HOME` and the locale.
+    pub environment: BTreeMap<String, String>,
+    /// After so many seconds it is killed with all its children.
+    pub timeout_seconds: u32,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandEnd {
+    /// With this status.
+    Status(i32),
+    /// By this signal.
+    Signal(i32),
+    /// It took too long and was killed.
+    TimedOut,
+}
+
+/// A page of a live site to ask the web server for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// The site.
+    pub site: SiteName,
+    /// Path and query.
+    pub path: String,
+    /// After so many seconds it counts as unanswered.
+    pub seconds_max: u32,
+}
+
+/// What the web server answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The status.
+    pub status: u16,
+    /// The body, or its first mebibyte.
+    pub body: String,
+}
+
+/// A change of the live pointer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// The site.
+    pub site: SiteName,
+    /// The generation that is live.
+    pub from: u64,
+    /// The one to be live.
+    pub to: u64,
+    /// The hold of writes to `from` that must be in force; `None`: no hold is asked for.
+    pub hold: Option<HoldId>,
+}
+
+/// What an update changed, for the report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Files.
+    pub files: FileChanges,
+    /// Tables whose rows or columns differ, in the order of their names.
+    pub tables: Vec<TableChange>,
+}
+
+/// Files that differ, the database's own files not counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileChanges {
+    /// How many appeared.
+    pub added: u64,
+    /// How many differ.
+    pub changed: u64,
+    /// How many are gone.
+    pub removed: u64,
+    /// The first of them, each with `+`, `~` or `-` in front.
+    pub examples: Vec<String>,
+}
+
+/// A table that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableChange {
+    /// Its name.
+    pub name: String,
+    /// Rows before; `None`: the table is new.
+    pub rows_before: Option<u64>,
+    /// Rows after; `None`: the table is gone.
+    pub rows_after: Option<u64>,
+}
+
+/// What a run needs from the layer above. Every method may be called again with the same arguments after a crash in
+/// the middle of it, and then ends in the same state as if there had been none.
+pub trait Operations {
+    /// The time.
+    fn now(&self) -> Timestamp;
+
+    /// The facts a plan stands on; an error when site, platform or recipe do not exist.
+    fn inspect(&self, site: &SiteName, target: &PlatformName) -> Result<Inspection, Failure>;
+
+    /// Takes a durable snapshot of a generation with the site's data and database, tables summarised. Under a hold
+    /// of that generation, the state held.
+    fn snapshot(&self, of: &GenerationName, message: &str, author: &str) -> Result<SnapshotId, Failure>;
+
+    /// Proves that a snapshot can be restored: reads every object back and compares it with its name, restores the
+    /// database and compares its tables. An error when anything is not as it should be.
+    fn verify(&self, snapshot: SnapshotId) -> Result<Verification, Failure>;
+
+    /// Makes the site `name` (kind clone) from a snapshot, with its own data and database, and its generation 1 on
+    /// `platform`, reachable there when this returns. One of that name left by a crash is finished or made again.
+    fn create_clone(
+        &self,
+        name: &SiteName,
+        snapshot: SnapshotId,
+        platform: &PlatformName,
+    ) -> Result<GenerationName, Failure>;
+
+    /// Deletes a clone with all it has. No error when there is none; an error when the site is not a clone.
+    fn delete_clone(&self, name: &SiteName) -> Result<(), Failure>;
+
+    /// Sets a new generation number of the site aside, never given out before. Durable.
+    fn reserve_generation(&self, site: &SiteName) -> Result<GenerationName, Failure>;
+
+    /// Makes a generation of the site under a reserved number, code and database as in the snapshot, in the state
+    /// `Prepared`, reachable at `platform` in a lane that is not showing the live one. The data stays the site's.
+    fn prepare_generation(
+        &self,
+        name: &GenerationName,
+        snapshot: SnapshotId,
+        platform: &PlatformName,
+    ) -> Result<(), Failure>;
+
+    /// Takes a generation out of the way that is not live. No error when it is not there.
+    fn discard_generation(&self, name: &GenerationName) -> Result<(), Failure>;
+
+    /// The facts of a generation, `run` and `step` left empty.
+    fn facts(&self, of: &GenerationName) -> Result<Facts, Failure>;
+
+    /// Runs a command in the directory of the generation's platform, its output line by line (both streams) to
+    /// `output`. No process of it outlives the call, or the daemon. An error only when it could not be started.
+    fn run_command(
+        &self,
+        request: &CommandRequest,
+        output: &mut dyn FnMut(&str),
+    ) -> Result<CommandEnd, Failure>;
+
+    /// Asks the web server for a page of a live site; an error when there is no answer.
+    fn fetch_page(&self, request: &PageRequest) -> Result<Page, Failure>;
+
+    /// What differs between a snapshot and what a generation holds now.
+    fn compare(&self, snapshot: SnapshotId, generation: &GenerationName) -> Result<Changes, Failure>;
+
+    /// Begins to hold writes to a generation's database: when this returns, every write accepted before is
+    /// committed, and none is accepted until the hold ends; who writes waits. Reading goes on.
+    fn hold_writes(&self, generation: &GenerationName) -> Result<HoldId, Failure>;
+
+    /// Whether the hold is in force, and has been without a gap since it began.
+    fn is_held(&self, hold: HoldId) -> bool;
+
+    /// Ends a hold. No error when it has ended.
+    fn release_writes(&self, hold: HoldId) -> Result<(), Failure>;
+
+    /// The number of the live generation.
+    fn live_generation(&self, site: &SiteName) -> Result<u64, Failure>;
+
+    /// Moves the live pointer, durably when this returns `Ok`. In this order: `from` becomes read-only, so that a
+    /// writer who waits for the hold to end is refused and not forgotten; the hold is seen to be in force still, or
+    /// `from` becomes writable again and it is an error; one transaction makes `to` live and `from` previous; `to`
+    /// is writable and visitors get it. Moving back is the same with the numbers exchanged. No error when `to` is
+    /// live.
+    fn switch_live(&self, switch: &Switch) -> Result<(), Failure>;
+}
