@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// An I/O error with the path it happened at.
@@ -113,6 +113,11 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
 /// Gives a file a second name.
 pub fn hard_link(from: &Path, to: &Path) -> Result<(), FileError> {
     fs::hard_link(from, to).at("link", to)
+}
+
+/// Sets the permission bits of what `path` leads to.
+pub fn set_mode(path: &Path, mode: u32) -> Result<(), FileError> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).at("set the permissions of", path)
 }
 
 /// Removes a file; a missing one is no error.

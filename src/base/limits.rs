@@ -14,3 +14,15 @@ pub const NAME_BYTES_MAX: usize = 200;
 
 /// Longest message of a snapshot, in bytes: a note, not a document.
 pub const MESSAGE_BYTES_MAX: usize = 16_384;
+
+/// Longest request, in bytes: a message and a few paths.
+pub const REQUEST_BYTES_MAX: u32 = 1 << 20;
+
+/// Longest answer or event, in bytes: a difference that names a few hundred thousand files.
+pub const REPLY_BYTES_MAX: u32 = 128 << 20;
+
+/// Longest piece of bytes sent at once between command and daemon: what a socket takes in a few writes.
+pub const DATA_BYTES_MAX: u32 = 64 << 10;
+
+/// Most requests worked on at one time: beyond that the machine is no longer served by starting more.
+pub const REQUESTS_MAX: usize = 64;

@@ -9,16 +9,26 @@
 //!
 //! Absent: what any verb does ([`Handler`] is implemented by the daemon), printing, anything durable.
 
+mod client;
+mod connection;
 mod event;
 mod failure;
+mod frame;
+mod outbox;
+mod place;
 pub mod request;
 pub mod response;
 mod revision;
 mod server;
 mod verbs;
 
+pub use client::{Client, ClientError, Receiver};
 pub use event::{DataWriter, Event, Events, Gone, InputReader, StepState, Unit};
 pub use failure::{Failure, FailureKind};
+pub use place::{DEFAULT_STORE, socket_path};
 pub use revision::{At, Revision, RevisionError, Target, TargetError};
-pub use server::{Caller, Handler};
+pub use server::{Caller, Handler, Server, ServerError, Stopper};
 pub use verbs::{Reply, Request, Response, Verb};
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use crate::control::request::Strategy;
 /// Answer to `update`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
+#[expect(clippy::large_enum_variant, reason = "one at a time exists, the answer to one request")]
 pub enum UpdateOutcome {
     /// To `--dry-run`: what it would do.
     Planned(UpdatePlan),
