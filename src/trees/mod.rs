@@ -15,6 +15,7 @@ mod cursor;
 mod diff;
 mod entry;
 mod import;
+mod links;
 mod page;
 mod path;
 mod tree;

@@ -32,6 +32,12 @@ pub enum TreesError {
         /// The path from the root.
         path: String,
     },
+    /// A name refers to a node with several names that the tree does not have.
+    #[error("the tree is damaged: the node with several names, number {number}, is missing from it")]
+    LinkMissing {
+        /// The link number.
+        number: u64,
+    },
 }
 
 /// An entry with its place among the nodes of its directory.
