@@ -73,7 +73,7 @@ pub struct NodeAttributes {
     pub size: u64,
     /// What it takes, in units of 512 bytes.
     pub blocks: u64,
-    /// Last read: not tracked, shows the later of the time set by hand and `modified`.
+    /// Last read: not tracked; the time set by hand, else `modified`.
     pub accessed: Timestamp,
     /// Last change of the content.
     pub modified: Timestamp,

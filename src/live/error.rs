@@ -61,6 +61,10 @@ pub enum LiveError {
     /// repeat (`ESTALE`; the kernel does both by itself).
     #[error("the file was replaced meanwhile")]
     Stale,
+    /// A file with several names, which the kernel is reading from an immutable file, cannot be opened for writing
+    /// until it is closed (`ETXTBSY`).
+    #[error("the file is being read and cannot be written to now")]
+    Busy,
     /// The handle is not open, or not open for this.
     #[error("not an open file, or not open for this")]
     BadHandle,

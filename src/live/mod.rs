@@ -17,15 +17,31 @@
 //! Absent: FUSE, errno numbers, sites and generations.
 
 mod attributes;
+mod change;
+mod commit;
+mod copy_up;
+mod directory;
 mod error;
 mod filesystem;
+mod freeze;
+mod handles;
+mod load;
 mod namespace;
+mod node;
+mod recovery;
+mod rows;
+mod settings;
+mod state;
+mod upper;
 mod volume;
+mod volumes;
 
 pub use attributes::{
     FileKind, NodeAttributes, NodeId, SetAttributes, SpaceReport, TimeChange, VolumeNumber,
 };
 pub use error::LiveError;
 pub use filesystem::{DirectoryEntry, FileSystem, Invalidation, Invalidations, OpenedFile, Served};
+pub use freeze::FrozenTree;
 pub use namespace::{Namespace, NamespaceEntry};
-pub use volume::{Access, Caller, FrozenTree, Handle, OpenMode, RenameMode, Volume, Volumes, XattrMode};
+pub use volume::{Access, Caller, Handle, OpenMode, RenameMode, Volume, XattrMode};
+pub use volumes::Volumes;

@@ -1,12 +1,24 @@
 //! One volume: a tree, and the overlay of what changed on it.
+//!
+//! The operations are in the files beside this one, by subject: `directory` (looking up and listing), `change` and
+//! `rename` (names), `settings` (attributes), `handles` and `copy_up` (contents), `freeze`, `bulk` (by path).
+//!
+//! Locks, in the order in which they are taken: `freezing` (one freeze at a time), `gate` (every change holds it for
+//! reading, a freeze for writing), `state`. No lock is held while file content is read or written, except that a
+//! freeze holds the gate while it copies files that are open for writing.
 
-use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{FileKind, LiveError, NodeAttributes, NodeId, SetAttributes, VolumeNumber};
-use crate::base::RelativePath;
-use crate::trees::{Root, Trees};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+
+use super::node::MADE;
+use super::rows::{self, RowChange};
+use super::state::State;
+use super::volumes::Shared;
+use super::{LiveError, NodeId, SpaceReport, VolumeNumber};
+use crate::base::encoding;
+use crate::trees::Root;
 
 /// Who asks: new nodes belong to them. Permission checks are the kernel's (`default_permissions`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,275 +75,166 @@ pub enum XattrMode {
     Replace,
 }
 
-/// The state of a volume at one instant, as a tree. All of it is durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FrozenTree {
-    /// The tree.
-    pub root: Root,
-    /// Files that a process kept writing, past this program (passthrough), while they were copied: their content is
-    /// not one state. Empty when nothing was being written.
-    pub unstable: Vec<std::path::PathBuf>,
-}
-
-/// All volumes of a store: the overlay's tables, the files of changed content, and the thread that commits.
-pub struct Volumes {}
+/// How many uncommitted rows a volume may have before changes wait for a commit: some 100 MB of memory.
+const UNCOMMITTED_MAX: usize = 200_000;
+/// How many numbers are reserved at once: few enough to waste at a crash, enough for a commit now and then.
+pub(super) const NUMBERS_RESERVED: u64 = 1 << 16;
 
 /// One volume. Node ids are those of [`NodeId`]; an id of another volume is a programming error.
-pub struct Volume {}
+pub struct Volume {
+    pub(super) shared: Arc<Shared>,
+    pub(super) number: VolumeNumber,
+    pub(super) base: Root,
+    pub(super) state: Mutex<State>,
+    /// Woken when a node stops being busy or sealed.
+    pub(super) settled: Condvar,
+    pub(super) gate: RwLock<()>,
+    pub(super) freezing: Mutex<()>,
+    /// How many names each hard-linked node of the base has; counted when first needed.
+    pub(super) base_links: std::sync::OnceLock<std::collections::HashMap<u64, u32>>,
+    writable: AtomicBool,
+    discarded: AtomicBool,
+}
 
-impl Volumes {
-    /// Opens the overlay in `directory` (created when missing), recovers what a crash left, starts the committer.
-    pub fn open(_directory: &Path, _trees: Arc<Trees>) -> Result<Arc<Volumes>, LiveError> {
-        todo!()
-    }
+/// Held by a change while it is under way; wakes the committer when it ends.
+pub(super) struct Changing<'a> {
+    shared: &'a Shared,
+    _gate: RwLockReadGuard<'a, ()>,
+}
 
-    /// Shows `base` as the volume `number` with the changes its overlay holds from before. `base` must be the same
-    /// for the life of the number: node numbers derive from it.
-    pub fn attach(
-        self: &Arc<Self>,
-        _number: VolumeNumber,
-        _base: Root,
-        _access: Access,
-    ) -> Result<Arc<Volume>, LiveError> {
-        todo!()
-    }
-
-    /// Forgets the volume `number` and deletes its overlay. Open handles go on working until released.
-    pub fn discard(&self, _number: VolumeNumber) -> Result<(), LiveError> {
-        todo!()
-    }
-
-    /// Deletes overlays of volumes that `known` does not contain: what a crash between two steps left.
-    pub fn discard_unknown(&self, _known: &[VolumeNumber]) -> Result<(), LiveError> {
-        todo!()
-    }
-
-    /// Space and nodes of the file system that holds the store.
-    pub fn space(&self) -> Result<super::SpaceReport, LiveError> {
-        todo!()
-    }
-
-    /// Commits every pending change of every volume durably, files' contents included.
-    pub fn sync_all(&self) -> Result<(), LiveError> {
-        todo!()
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.shared.committer.note();
     }
 }
 
 impl Volume {
+    /// A volume on `base` with the overlay its rows describe.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        number: VolumeNumber,
+        base: Root,
+        access: Access,
+    ) -> Result<Volume, LiveError> {
+        let fingerprint = *blake3::hash(&encoding::encode(1, &base)).as_bytes();
+        let row = shared.engine.get(rows::VOLUMES, &rows::volume_key(number))?;
+        let stored = row.is_some();
+        let row = row.unwrap_or_else(|| State::first_row(fingerprint, base.next_link));
+        if row.base != fingerprint {
+            return Err(LiveError::OtherBase);
+        }
+        if base.totals.nodes >= super::node::LINKS - 2 || base.next_link > MADE - super::node::LINKS {
+            return Err(LiveError::TooLarge);
+        }
+        Ok(Volume {
+            shared,
+            number,
+            base,
+            state: Mutex::new(State::new(row, stored)),
+            settled: Condvar::new(),
+            gate: RwLock::new(()),
+            freezing: Mutex::new(()),
+            base_links: std::sync::OnceLock::new(),
+            writable: AtomicBool::new(access == Access::Writable),
+            discarded: AtomicBool::new(false),
+        })
+    }
+
     /// The number.
     pub fn number(&self) -> VolumeNumber {
-        todo!()
+        self.number
     }
 
-    /// Allows or forbids changes from now on.
-    pub fn set_access(&self, _access: Access) {
-        todo!()
+    /// The id of its root.
+    pub fn root(&self) -> NodeId {
+        NodeId::volume_root(self.number)
     }
 
-    /// The node under a name.
-    pub fn lookup(&self, _parent: NodeId, _name: &[u8]) -> Result<NodeAttributes, LiveError> {
-        todo!()
+    /// The tree it stands on.
+    pub fn base(&self) -> &Root {
+        &self.base
     }
 
-    /// The attributes of a node; of a file open past this program, as its backing file has them.
-    pub fn attributes(&self, _node: NodeId) -> Result<NodeAttributes, LiveError> {
-        todo!()
+    /// Allows or forbids changes from now on. Files that are open for writing stay so.
+    pub fn set_access(&self, access: Access) {
+        self.writable.store(access == Access::Writable, Ordering::SeqCst);
     }
 
-    /// Sets attributes. Changing the owner or size clears set-user-id and set-group-id as on ext4.
-    pub fn set_attributes(
-        &self,
-        _node: NodeId,
-        _changes: &SetAttributes,
-    ) -> Result<NodeAttributes, LiveError> {
-        todo!()
+    /// Whether it may be changed.
+    pub fn access(&self) -> Access {
+        if self.writable.load(Ordering::SeqCst) { Access::Writable } else { Access::ReadOnly }
     }
 
-    /// The target of a symbolic link.
-    pub fn read_link(&self, _node: NodeId) -> Result<Box<[u8]>, LiveError> {
-        todo!()
+    /// Space and nodes of the file system that holds the store.
+    pub fn space(&self) -> Result<SpaceReport, LiveError> {
+        self.shared.space()
     }
 
-    /// Makes a file, named pipe or socket. In a set-group-id directory the new node takes the directory's group.
-    pub fn make_node(
-        &self,
-        _parent: NodeId,
-        _name: &[u8],
-        _kind: FileKind,
-        _mode: u32,
-        _caller: Caller,
-    ) -> Result<NodeAttributes, LiveError> {
-        todo!()
+    pub(super) fn id(&self, local: u64) -> NodeId {
+        NodeId::new(self.number, local)
     }
 
-    /// Makes a directory; in a set-group-id directory it takes the group and the bit.
-    pub fn make_directory(
-        &self,
-        _parent: NodeId,
-        _name: &[u8],
-        _mode: u32,
-        _caller: Caller,
-    ) -> Result<NodeAttributes, LiveError> {
-        todo!()
+    /// The state, with a few cached things dropped when there are too many.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        state.trim_default();
+        state
     }
 
-    /// Makes a symbolic link.
-    pub fn make_symlink(
-        &self,
-        _parent: NodeId,
-        _name: &[u8],
-        _target: &[u8],
-        _caller: Caller,
-    ) -> Result<NodeAttributes, LiveError> {
-        todo!()
+    /// Begins a change. Waits for a commit when too much is uncommitted.
+    pub(super) fn begin(&self) -> Result<Changing<'_>, LiveError> {
+        if self.state.lock().pending.len() > UNCOMMITTED_MAX {
+            self.shared.commit()?;
+        }
+        let gate = self.gate.read();
+        if self.discarded.load(Ordering::SeqCst) {
+            return Err(LiveError::NotFound);
+        }
+        if self.access() == Access::ReadOnly {
+            return Err(LiveError::ReadOnly);
+        }
+        Ok(Changing { shared: &self.shared, _gate: gate })
     }
 
-    /// Gives a file another name.
-    pub fn link(&self, _node: NodeId, _parent: NodeId, _name: &[u8]) -> Result<NodeAttributes, LiveError> {
-        todo!()
+    /// Begins a change that takes space: refused while commits fail, so that what is acknowledged stays bounded.
+    pub(super) fn begin_growing(&self) -> Result<Changing<'_>, LiveError> {
+        let changing = self.begin()?;
+        match self.shared.committer.failure() {
+            Some(failure) => Err(failure),
+            None => Ok(changing),
+        }
     }
 
-    /// Removes a name of something that is not a directory. An open file lives on until its last release.
-    pub fn unlink(&self, _parent: NodeId, _name: &[u8]) -> Result<(), LiveError> {
-        todo!()
+    /// Begins what is done even in a read-only or discarded volume: writing to a file that is open, closing it.
+    pub(super) fn begin_unchecked(&self) -> Changing<'_> {
+        Changing { shared: &self.shared, _gate: self.gate.read() }
     }
 
-    /// Removes an empty directory.
-    pub fn remove_directory(&self, _parent: NodeId, _name: &[u8]) -> Result<(), LiveError> {
-        todo!()
+    /// Sees to it that `count` numbers can be taken: durably reserved, so that none is given away twice.
+    pub(super) fn reserve(&self, state: &mut State, count: u64) -> Result<(), LiveError> {
+        if state.reservation(count)? <= state.row.reserved {
+            return Ok(());
+        }
+        let reserved = state.reservation(count.saturating_add(NUMBERS_RESERVED))?;
+        let row = rows::VolumeRow { reserved, ..state.row.clone() };
+        let change = RowChange::Put {
+            table: rows::VOLUMES,
+            key: rows::volume_key(self.number),
+            value: rows::encode(&row),
+        };
+        self.shared.engine.apply(&[change])?;
+        state.row.reserved = reserved;
+        state.stored = true;
+        Ok(())
     }
 
-    /// Renames within the volume.
-    pub fn rename(
-        &self,
-        _parent: NodeId,
-        _name: &[u8],
-        _new_parent: NodeId,
-        _new_name: &[u8],
-        _mode: RenameMode,
-    ) -> Result<(), LiveError> {
-        todo!()
+    /// Ends the volume: every later change fails, nothing of it is committed any more.
+    pub(super) fn end(&self) {
+        let _gate = self.gate.write();
+        self.discarded.store(true, Ordering::SeqCst);
     }
 
-    /// Up to `count_max` entries after `cookie` (0: the start) in cookie order, without `.` and `..`; entries of
-    /// one cookie are never separated. An entry that is neither made nor removed during a listing is in it exactly
-    /// once, whatever else changes.
-    pub fn list(
-        &self,
-        _directory: NodeId,
-        _cookie: u64,
-        _count_max: usize,
-    ) -> Result<Vec<super::DirectoryEntry>, LiveError> {
-        todo!()
-    }
-
-    /// The directory that holds `directory`; the root's is itself.
-    pub fn parent(&self, _directory: NodeId) -> Result<NodeId, LiveError> {
-        todo!()
-    }
-
-    /// Opens a file. With `past_program`, a file whose bytes are in one plain file may be answered by
-    /// [`super::Served::Backing`]: all opens of a node at one time are of one manner, as the kernel requires.
-    pub fn open(
-        &self,
-        _node: NodeId,
-        _mode: OpenMode,
-        _past_program: bool,
-    ) -> Result<super::OpenedFile, LiveError> {
-        todo!()
-    }
-
-    /// Reads at `offset`; fewer bytes only at the end of the file.
-    pub fn read(&self, _handle: Handle, _offset: u64, _buffer: &mut [u8]) -> Result<usize, LiveError> {
-        todo!()
-    }
-
-    /// Writes at `offset` (at the end when `append`); returns how many bytes: all of them.
-    pub fn write(
-        &self,
-        _handle: Handle,
-        _offset: u64,
-        _data: &[u8],
-        _append: bool,
-    ) -> Result<usize, LiveError> {
-        todo!()
-    }
-
-    /// Allocates, extends or punches: `mode` as in fallocate(2), 0 or KEEP_SIZE or PUNCH_HOLE|KEEP_SIZE or
-    /// ZERO_RANGE.
-    pub fn allocate(&self, _handle: Handle, _offset: u64, _length: u64, _mode: u32) -> Result<(), LiveError> {
-        todo!()
-    }
-
-    /// The next data or hole at or after `offset`; `hole` chooses. [`LiveError::NotFound`] past the end.
-    pub fn seek(&self, _handle: Handle, _offset: u64, _hole: bool) -> Result<u64, LiveError> {
-        todo!()
-    }
-
-    /// Closes. The last release of an unlinked file frees it; the last of a file that was open past this program
-    /// takes over the backing file's size and times.
-    pub fn release(&self, _handle: Handle) -> Result<(), LiveError> {
-        todo!()
-    }
-
-    /// Makes the file's content and everything done before durable (fsync).
-    pub fn sync(&self, _handle: Handle, _data_only: bool) -> Result<(), LiveError> {
-        todo!()
-    }
-
-    /// Makes everything done in the volume before durable (fsync of a directory).
-    pub fn sync_volume(&self) -> Result<(), LiveError> {
-        todo!()
-    }
-
-    /// The value of an extended attribute.
-    pub fn xattr(&self, _node: NodeId, _name: &[u8]) -> Result<Box<[u8]>, LiveError> {
-        todo!()
-    }
-
-    /// The names of the extended attributes.
-    pub fn xattr_names(&self, _node: NodeId) -> Result<Vec<Box<[u8]>>, LiveError> {
-        todo!()
-    }
-
-    /// Sets an extended attribute.
-    pub fn set_xattr(
-        &self,
-        _node: NodeId,
-        _name: &[u8],
-        _value: &[u8],
-        _mode: XattrMode,
-    ) -> Result<(), LiveError> {
-        todo!()
-    }
-
-    /// Removes an extended attribute.
-    pub fn remove_xattr(&self, _node: NodeId, _name: &[u8]) -> Result<(), LiveError> {
-        todo!()
-    }
-
-    /// The kernel no longer knows the node: an unlinked one that is not open is freed.
-    pub fn forget(&self, _node: NodeId) {
-        todo!()
-    }
-
-    /// The node at a path from the root, symbolic links not followed. For the daemon's own work.
-    pub fn resolve(&self, _path: &RelativePath) -> Result<NodeAttributes, LiveError> {
-        todo!()
-    }
-
-    /// Takes the volume's state at this instant as a durable tree. Costs what changed since the last freeze.
-    /// Readers go on; writers wait only while the changed names and attributes are gathered and files open for
-    /// writing are copied; contents are hashed and stored after that.
-    pub fn freeze(&self) -> Result<FrozenTree, LiveError> {
-        todo!()
-    }
-
-    /// As [`Volume::freeze`] on each of `volumes`, all at the same instant.
-    pub fn freeze_together(_volumes: &[&Volume]) -> Result<Vec<FrozenTree>, LiveError> {
-        todo!()
+    pub(super) fn is_discarded(&self) -> bool {
+        self.discarded.load(Ordering::SeqCst)
     }
 }
-
-#[expect(dead_code, reason = "keeps the imports of the signatures above until they are written")]
-fn signatures(_: Option<File>) {}

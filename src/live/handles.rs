@@ -1,0 +1,377 @@
+//! Open files.
+//!
+//! A node is served either by this program or by the kernel at one time. While it is open, all its handles share one
+//! open upper file. What a handle reads is looked up at every read, so that a handle opened before a copy-up sees
+//! what is written after it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::filesystem::{OpenedFile, Served};
+use super::node::{Body, Node};
+use super::settings::without_privileges;
+use super::state::{OpenHandle, State};
+use super::upper::failed;
+use super::{Handle, LiveError, NodeId, OpenMode, Volume};
+use crate::base::Timestamp;
+use crate::objects::FileContent;
+
+/// Where the bytes of an open file are.
+enum Bytes {
+    Stored(FileContent),
+    Upper(Arc<File>),
+}
+
+impl Volume {
+    /// Opens a file. With `past_program`, a file whose bytes are in one plain file may be answered by
+    /// [`super::Served::Backing`]: all opens of a node at one time are of one manner, as the kernel requires.
+    /// [`LiveError::Stale`]: the name stands for another node now; look it up again.
+    pub fn open(&self, node: NodeId, mode: OpenMode, past_program: bool) -> Result<OpenedFile, LiveError> {
+        let local = node.local();
+        if !mode.write && !mode.truncate {
+            let mut state = self.lock();
+            return self.register(&mut state, local, mode, past_program, None);
+        }
+        let _changing = self.begin_growing()?;
+        let (mut state, file) = self.writable_file(local, mode.truncate)?;
+        if mode.truncate {
+            file.set_len(0).map_err(failed("empty"))?;
+            let node = self.node(&mut state, local)?;
+            let now = Timestamp::now();
+            (node.modified, node.changed) = (now, now);
+            node.mode = without_privileges(node.mode);
+            if let Body::Upper(upper) = &mut node.body {
+                upper.emptied = true;
+                upper.size = 0;
+            }
+        }
+        let opened = self.register(&mut state, local, mode, past_program, Some(file))?;
+        if mode.write {
+            let node = self.node(&mut state, local)?;
+            node.open.writers += 1;
+            if let Body::Upper(upper) = &mut node.body {
+                upper.written = true;
+                upper.stored = None;
+            }
+        }
+        state.touch(local);
+        Ok(opened)
+    }
+
+    /// Enters a handle. `file` is the node's upper file when it is already open.
+    fn register(
+        &self,
+        state: &mut State,
+        local: u64,
+        mode: OpenMode,
+        past_program: bool,
+        file: Option<Arc<File>>,
+    ) -> Result<OpenedFile, LiveError> {
+        let node = self.node(state, local)?;
+        let may_pass = past_program && node.open.program == 0 && !node.open.busy;
+        let backing = match &node.body {
+            Body::Directory { .. } => return Err(LiveError::IsADirectory),
+            Body::Symlink(_) | Body::Fifo | Body::Socket => return Err(LiveError::Invalid),
+            _ if node.open.backing > 0 => node.open.file.clone(),
+            _ if !may_pass => None,
+            Body::Upper(_) => Some(match &file {
+                Some(file) => Arc::clone(file),
+                None => self.shared_file(node)?,
+            }),
+            // A hard-linked node could not be replaced under all its names when somebody wants to write.
+            Body::Stored(_) if node.link.is_some() => None,
+            Body::Stored(content) => self.shared.trees.objects.open_plain(content)?.map(Arc::new),
+        };
+        let served = match backing {
+            Some(file) => {
+                node.open.backing += 1;
+                node.open.file = Some(Arc::clone(&file));
+                Served::Backing(file)
+            }
+            None => {
+                node.open.program += 1;
+                node.open.file = node.open.file.take().or(file);
+                Served::Program
+            }
+        };
+        let handle = self.shared.next_handle.fetch_add(1, Ordering::Relaxed);
+        let backing = matches!(served, Served::Backing(_));
+        let open = OpenHandle { node: local, read: mode.read, write: mode.write, backing };
+        state.handles.insert(handle, open);
+        Ok(OpenedFile { handle: Handle(handle), served })
+    }
+
+    fn opened(&self, state: &State, handle: Handle) -> Result<OpenHandle, LiveError> {
+        state.handles.get(&handle.0).copied().ok_or(LiveError::BadHandle)
+    }
+
+    fn bytes(&self, state: &mut State, local: u64) -> Result<Bytes, LiveError> {
+        let node = self.node(state, local)?;
+        match node.body {
+            Body::Stored(content) => Ok(Bytes::Stored(content)),
+            _ => Ok(Bytes::Upper(self.shared_file(node)?)),
+        }
+    }
+
+    /// The upper file behind a handle that may write, and its node.
+    fn written(&self, state: &mut State, handle: Handle) -> Result<(u64, Arc<File>), LiveError> {
+        let open = self.opened(state, handle)?;
+        match self.bytes(state, open.node)? {
+            Bytes::Upper(file) if open.write => Ok((open.node, file)),
+            _ => Err(LiveError::BadHandle),
+        }
+    }
+
+    /// Reads at `offset`; fewer bytes only at the end of the file.
+    pub fn read(&self, handle: Handle, offset: u64, buffer: &mut [u8]) -> Result<usize, LiveError> {
+        let bytes = {
+            let mut state = self.lock();
+            let open = self.opened(&state, handle)?;
+            if !open.read {
+                return Err(LiveError::BadHandle);
+            }
+            self.bytes(&mut state, open.node)?
+        };
+        match bytes {
+            Bytes::Stored(content) => Ok(self.shared.trees.objects.read_at(&content, offset, buffer)?),
+            Bytes::Upper(file) => read_full(&file, offset, buffer).map_err(failed("read")),
+        }
+    }
+
+    /// Writes at `offset` (at the end when `append`); returns how many bytes: all of them, unless the disk is full
+    /// after some. Set-user-id and set-group-id are cleared.
+    pub fn write(&self, handle: Handle, offset: u64, data: &[u8], append: bool) -> Result<usize, LiveError> {
+        let _changing = self.begin_unchecked();
+        let file = {
+            let mut state = self.lock();
+            let (local, file) = self.written(&mut state, handle)?;
+            self.clear_privileges(&mut state, local)?;
+            file
+        };
+        let mut done = 0;
+        while done < data.len() {
+            let rest = &data[done..];
+            let result = if append {
+                let end = [io::IoSlice::new(rest)];
+                rustix::io::pwritev2(&*file, &end, 0, ReadWriteFlags::APPEND).map_err(io::Error::from)
+            } else {
+                file.write_at(rest, offset + done as u64)
+            };
+            match result {
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(failed("write")(error)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn clear_privileges(&self, state: &mut State, local: u64) -> Result<(), LiveError> {
+        let node = self.node(state, local)?;
+        if node.mode != without_privileges(node.mode) {
+            self.prepare(state, local)?;
+            let node = self.node(state, local)?;
+            node.mode = without_privileges(node.mode);
+            node.changed = Timestamp::now();
+            state.touch(local);
+        }
+        Ok(())
+    }
+
+    /// Allocates, extends or punches: `mode` as in fallocate(2), 0 or KEEP_SIZE or PUNCH_HOLE|KEEP_SIZE or
+    /// ZERO_RANGE.
+    pub fn allocate(&self, handle: Handle, offset: u64, length: u64, mode: u32) -> Result<(), LiveError> {
+        let known = FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE | FallocateFlags::ZERO_RANGE;
+        let flags = FallocateFlags::from_bits(mode).filter(|flags| known.contains(*flags));
+        let flags = flags.ok_or(LiveError::NotSupported)?;
+        let _changing = self.begin_unchecked();
+        let (_, file) = self.written(&mut self.lock(), handle)?;
+        rustix::fs::fallocate(&*file, flags, offset, length).map_err(|error| match error {
+            Errno::OPNOTSUPP | Errno::NOSYS => LiveError::NotSupported,
+            Errno::INVAL => LiveError::Invalid,
+            other => failed("allocate")(other),
+        })
+    }
+
+    /// The next data or hole at or after `offset`; `hole` chooses. [`LiveError::NotFound`] past the end.
+    pub fn seek(&self, handle: Handle, offset: u64, hole: bool) -> Result<u64, LiveError> {
+        let bytes = {
+            let mut state = self.lock();
+            let open = self.opened(&state, handle)?;
+            self.bytes(&mut state, open.node)?
+        };
+        match bytes {
+            Bytes::Stored(content) if offset >= content.size() => Err(LiveError::NotFound),
+            Bytes::Stored(content) => Ok(if hole { content.size() } else { offset }),
+            Bytes::Upper(file) => {
+                let target = if hole { SeekFrom::Hole(offset) } else { SeekFrom::Data(offset) };
+                rustix::fs::seek(&*file, target).map_err(|error| match error {
+                    Errno::NXIO => LiveError::NotFound,
+                    other => failed("seek in")(other),
+                })
+            }
+        }
+    }
+
+    /// Closes. The last release of an unlinked file frees it; the last of those that may write takes over the
+    /// upper file's size and times.
+    pub fn release(&self, handle: Handle) -> Result<(), LiveError> {
+        let _changing = self.begin_unchecked();
+        let mut state = self.lock();
+        let open = self.opened(&state, handle)?;
+        self.prepare(&mut state, open.node)?;
+        state.handles.remove(&handle.0);
+        let node = self.node(&mut state, open.node)?;
+        if open.backing {
+            node.open.backing -= 1;
+        } else {
+            node.open.program -= 1;
+        }
+        let mut outcome = Ok(());
+        if open.write {
+            node.open.writers -= 1;
+            if node.open.writers == 0 {
+                outcome = self.end_writing(&mut state, open.node);
+            }
+        }
+        self.end_open(&mut state, open.node);
+        outcome
+    }
+
+    /// Takes over size and time of an upper file that nobody writes any more.
+    fn end_writing(&self, state: &mut State, local: u64) -> Result<(), LiveError> {
+        let node = self.node(state, local)?;
+        let facts = node.written_facts();
+        let mut flush = None;
+        if let Body::Upper(upper) = &mut node.body {
+            upper.written = false;
+            if let Ok(Some(facts)) = &facts {
+                upper.size = facts.size;
+            }
+            if std::mem::take(&mut upper.emptied) {
+                flush = Some(upper.number);
+            }
+        }
+        if let Ok(Some(facts)) = &facts {
+            node.modified = facts.modified;
+            node.changed = node.changed.max(facts.modified);
+        }
+        if node.names > 0 {
+            state.pending.flush.extend(flush);
+        }
+        state.touch(local);
+        facts.map(|_| ())
+    }
+
+    /// After a handle is gone.
+    fn end_open(&self, state: &mut State, local: u64) {
+        let Some(node) = state.nodes.get_mut(&local) else { return };
+        if node.open.is_open() {
+            return;
+        }
+        node.open.file = None;
+        if node.names == 0 {
+            self.free(state, local);
+        } else {
+            self.let_go_of_upper(state, local);
+        }
+    }
+
+    /// Lets go of the upper file of a node whose content a freeze has stored.
+    pub(super) fn let_go_of_upper(&self, state: &mut State, local: u64) {
+        let Some(node) = state.nodes.get_mut(&local) else { return };
+        if let Body::Upper(upper) = &node.body
+            && let Some(content) = upper.stored
+            && node.open.backing == 0
+            && node.open.writers == 0
+            && !node.open.busy
+        {
+            let number = upper.number;
+            node.body = Body::Stored(content);
+            node.open.file = None;
+            state.pending.unused.push(number);
+            state.note_node(local);
+        }
+    }
+
+    /// Ends a removed node that is not open.
+    pub(super) fn free(&self, state: &mut State, local: u64) {
+        state.drop_slots(local);
+        let Some(Node { body: Body::Upper(upper), .. }) = state.nodes.remove(&local) else { return };
+        state.pending.unused.push(upper.number);
+    }
+
+    /// The kernel no longer knows the node: an unlinked one that is not open is freed.
+    pub fn forget(&self, node: NodeId) {
+        let _changing = self.begin_unchecked();
+        let mut state = self.lock();
+        let local = node.local();
+        if state.nodes.get(&local).is_some_and(|node| node.names == 0 && !node.open.is_open()) {
+            self.free(&mut state, local);
+        }
+    }
+
+    /// Makes the file's content and everything done before durable (fsync).
+    pub fn sync(&self, handle: Handle, data_only: bool) -> Result<(), LiveError> {
+        let (file, unnamed) = {
+            let mut state = self.lock();
+            let open = self.opened(&state, handle)?;
+            let node = self.node(&mut state, open.node)?;
+            match &node.body {
+                Body::Upper(upper) => {
+                    let unnamed = (!upper.named).then_some((open.node, upper.number));
+                    (Some(self.shared_file(node)?), unnamed)
+                }
+                _ => (None, None),
+            }
+        };
+        if let Some(file) = file {
+            if data_only { file.sync_data() } else { file.sync_all() }.map_err(failed("sync"))?;
+        }
+        if let Some((local, number)) = unnamed.filter(|_| !self.is_discarded()) {
+            self.shared.uppers.sync_name(self.number, number)?;
+            if let Some(Node { body: Body::Upper(upper), .. }) = self.lock().nodes.get_mut(&local)
+                && upper.number == number
+            {
+                upper.named = true;
+            }
+        }
+        self.sync_rows()
+    }
+
+    /// Makes everything done in the volume before durable (fsync of a directory).
+    pub fn sync_volume(&self) -> Result<(), LiveError> {
+        self.sync_rows()
+    }
+
+    /// Commits, unless nothing is uncommitted: size and time of a file being written are not in a row.
+    fn sync_rows(&self) -> Result<(), LiveError> {
+        let state = self.state.lock();
+        if state.pending.is_empty() && state.committing.is_empty() {
+            return Ok(());
+        }
+        drop(state);
+        self.shared.commit()
+    }
+}
+
+/// Reads until the buffer is full or the file ends.
+pub(super) fn read_full(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,174 @@
+//! Attributes of nodes, extended ones too.
+
+use std::io;
+
+use super::node::Body;
+use super::state::State;
+use super::upper::{self, failed};
+use super::{LiveError, NodeAttributes, NodeId, SetAttributes, TimeChange, Volume, XattrMode};
+use crate::base::Timestamp;
+use crate::base::limits::{ENTRY_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
+
+/// Bits that give a program its owner's or group's rights.
+const SET_USER_ID: u32 = 0o4000;
+const SET_GROUP_ID: u32 = 0o2000;
+const GROUP_EXECUTE: u32 = 0o010;
+
+/// The names of all extended attributes of a node with their closing zeros, in bytes: what Linux can list
+/// (`XATTR_LIST_MAX`).
+const XATTR_NAMES_BYTES_MAX: usize = 65_536;
+/// The values of all extended attributes of a node, in bytes: they are in memory, in the row and in the page of
+/// its directory.
+const XATTR_VALUES_BYTES_MAX: usize = 262_144;
+
+/// The mode after somebody without privilege changed the content or the owner.
+pub(super) fn without_privileges(mode: u32) -> u32 {
+    let group = if mode & GROUP_EXECUTE != 0 { SET_GROUP_ID } else { 0 };
+    mode & !(SET_USER_ID | group)
+}
+
+fn time(change: TimeChange, now: Timestamp) -> Timestamp {
+    match change {
+        TimeChange::Now => now,
+        TimeChange::To(time) => time,
+    }
+}
+
+impl Volume {
+    /// The attributes of a node; of a file open for writing, as its upper file has them.
+    pub fn attributes(&self, node: NodeId) -> Result<NodeAttributes, LiveError> {
+        self.attributes_of(&mut self.lock(), node.local())
+    }
+
+    /// Sets attributes. Changing the owner or size clears set-user-id and set-group-id as on ext4.
+    pub fn set_attributes(&self, node: NodeId, changes: &SetAttributes) -> Result<NodeAttributes, LiveError> {
+        let _changing = if changes.size.is_some() { self.begin_growing()? } else { self.begin()? };
+        let local = node.local();
+        let mut state = match changes.size {
+            Some(size) => self.resize(local, size)?,
+            None => self.lock(),
+        };
+        self.prepare(&mut state, local)?;
+        let now = Timestamp::now();
+        let node = self.node(&mut state, local)?;
+        if let (Some(change), Some(file)) = (changes.modified, node.open.file.as_ref())
+            && matches!(&node.body, Body::Upper(upper) if upper.written)
+        {
+            upper::set_modified(file, time(change, now))?;
+        }
+        if changes.uid.is_some() || changes.gid.is_some() {
+            node.uid = changes.uid.unwrap_or(node.uid);
+            node.gid = changes.gid.unwrap_or(node.gid);
+            if !node.is_directory() {
+                node.mode = without_privileges(node.mode);
+            }
+        }
+        if changes.size.is_some() {
+            node.mode = without_privileges(node.mode);
+        }
+        if let Some(mode) = changes.mode {
+            node.mode = mode & 0o7777;
+        }
+        if let Some(change) = changes.accessed {
+            node.accessed = Some(time(change, now));
+        }
+        if let Some(change) = changes.modified {
+            node.modified = time(change, now);
+        }
+        node.changed = now;
+        state.touch(local);
+        self.attributes_of(&mut state, local)
+    }
+
+    /// Gives a file another size; returns with the state locked.
+    fn resize(&self, local: u64, size: u64) -> Result<parking_lot::MutexGuard<'_, State>, LiveError> {
+        let (mut state, file) = self.writable_file(local, size == 0)?;
+        file.set_len(size).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => LiveError::TooLarge,
+            _ => failed("resize")(error),
+        })?;
+        self.prepare(&mut state, local)?;
+        let node = self.node(&mut state, local)?;
+        node.modified = Timestamp::now();
+        if let Body::Upper(upper) = &mut node.body {
+            upper.size = size;
+            upper.stored = None;
+            upper.emptied |= size == 0;
+        }
+        Ok(state)
+    }
+
+    /// The target of a symbolic link.
+    pub fn read_link(&self, node: NodeId) -> Result<Box<[u8]>, LiveError> {
+        match &self.node(&mut self.lock(), node.local())?.body {
+            Body::Symlink(target) => Ok(target.clone()),
+            _ => Err(LiveError::Invalid),
+        }
+    }
+
+    /// The value of an extended attribute.
+    pub fn xattr(&self, node: NodeId, name: &[u8]) -> Result<Box<[u8]>, LiveError> {
+        let mut state = self.lock();
+        let node = self.node(&mut state, node.local())?;
+        node.xattrs.get(name).cloned().ok_or(LiveError::NoAttribute)
+    }
+
+    /// The names of the extended attributes.
+    pub fn xattr_names(&self, node: NodeId) -> Result<Vec<Box<[u8]>>, LiveError> {
+        Ok(self.node(&mut self.lock(), node.local())?.xattrs.keys().cloned().collect())
+    }
+
+    /// Sets an extended attribute. Names are `user.`, `trusted.` or `security.` something: what the kernel would
+    /// have to understand (access control lists) is not supported, nor is any on a symbolic link.
+    pub fn set_xattr(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+    ) -> Result<(), LiveError> {
+        let _changing = self.begin_growing()?;
+        let known = [&b"user."[..], b"trusted.", b"security."];
+        if !known.iter().any(|prefix| name.len() > prefix.len() && name.starts_with(prefix)) {
+            return Err(LiveError::NotSupported);
+        }
+        if name.len() > ENTRY_NAME_BYTES_MAX || value.len() > XATTR_VALUE_BYTES_MAX {
+            return Err(LiveError::TooLarge);
+        }
+        let mut state = self.lock();
+        let local = node.local();
+        self.prepare(&mut state, local)?;
+        let node = self.node(&mut state, local)?;
+        if matches!(node.body, Body::Symlink(_)) {
+            return Err(LiveError::NotSupported);
+        }
+        match (mode, node.xattrs.contains_key(name)) {
+            (XattrMode::Create, true) => return Err(LiveError::Exists),
+            (XattrMode::Replace, false) => return Err(LiveError::NoAttribute),
+            _ => {}
+        }
+        let others = || node.xattrs.iter().filter(|(other, _)| ***other != *name);
+        let names: usize = others().map(|(other, _)| other.len() + 1).sum();
+        let values: usize = others().map(|(_, value)| value.len()).sum();
+        if names + name.len() + 1 > XATTR_NAMES_BYTES_MAX || values + value.len() > XATTR_VALUES_BYTES_MAX {
+            return Err(LiveError::NoSpace);
+        }
+        node.xattrs.insert(name.into(), value.into());
+        node.changed = Timestamp::now();
+        state.touch(local);
+        Ok(())
+    }
+
+    /// Removes an extended attribute.
+    pub fn remove_xattr(&self, node: NodeId, name: &[u8]) -> Result<(), LiveError> {
+        let _changing = self.begin()?;
+        let mut state = self.lock();
+        let local = node.local();
+        self.prepare(&mut state, local)?;
+        let node = self.node(&mut state, local)?;
+        node.xattrs.remove(name).ok_or(LiveError::NoAttribute)?;
+        node.changed = Timestamp::now();
+        state.touch(local);
+        Ok(())
+    }
+}

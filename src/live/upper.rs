@@ -1,0 +1,208 @@
+//! Upper files: the whole content of a changed file as one plain file, `VOLUME/LAST-BYTE/NUMBER` in hexadecimal
+//! below the directory of upper files. A number names one file for ever; rows of the overlay refer to it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Timespec, Timestamps};
+
+use super::{LiveError, VolumeNumber};
+use crate::base::files::{self, At};
+use crate::base::{FileError, Timestamp};
+
+/// Buffer of a copy where the kernel can neither share nor copy by itself, in bytes.
+const COPY_BUFFER_BYTES: usize = 1 << 18;
+
+/// The directory of upper files.
+pub(super) struct Uppers {
+    directory: PathBuf,
+}
+
+impl Uppers {
+    /// Opens `directory`, creating it where it is missing.
+    pub(super) fn open(directory: PathBuf) -> Result<Uppers, LiveError> {
+        files::create_directories(&directory)?;
+        Ok(Uppers { directory })
+    }
+
+    fn volume_path(&self, volume: VolumeNumber) -> PathBuf {
+        self.directory.join(format!("{:06x}", volume.0))
+    }
+
+    pub(super) fn path(&self, volume: VolumeNumber, number: u64) -> PathBuf {
+        self.volume_path(volume).join(format!("{:02x}", number & 0xff)).join(format!("{number:010x}"))
+    }
+
+    /// Creates the empty file `number`.
+    pub(super) fn create(&self, volume: VolumeNumber, number: u64) -> Result<File, LiveError> {
+        let path = self.path(volume, number);
+        match files::create_new(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let parent = path.parent().expect("an upper file has a directory");
+                files::create_directories(parent)?;
+                files::sync_directory(&self.volume_path(volume))?;
+                files::sync_directory(&self.directory)?;
+                Ok(files::create_new(&path)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Opens the file `number` for reading and writing.
+    pub(super) fn open_file(&self, volume: VolumeNumber, number: u64) -> Result<File, LiveError> {
+        Ok(files::open_read_write(&self.path(volume, number))?)
+    }
+
+    /// Size and time of the file `number`; `None` where it is missing.
+    pub(super) fn look(&self, volume: VolumeNumber, number: u64) -> Result<Option<UpperFacts>, LiveError> {
+        Ok(files::metadata(&self.path(volume, number))?.map(|metadata| UpperFacts::from(&metadata)))
+    }
+
+    /// Makes the name of the file `number` durable.
+    pub(super) fn sync_name(&self, volume: VolumeNumber, number: u64) -> Result<(), LiveError> {
+        Ok(files::sync_parent(&self.path(volume, number))?)
+    }
+
+    /// Makes the contents of the given files durable; missing ones are passed by.
+    pub(super) fn sync(&self, numbers: &[(VolumeNumber, u64)]) -> Result<(), LiveError> {
+        /// From here on one flush of the whole file system costs less than one of each file.
+        const SINGLE_SYNCS_MAX: usize = 16;
+        if numbers.len() > SINGLE_SYNCS_MAX {
+            return self.sync_everything();
+        }
+        for &(volume, number) in numbers {
+            let path = self.path(volume, number);
+            match files::open(&path) {
+                Ok(file) => file.sync_data().at("sync", &path)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes all contents durable.
+    pub(super) fn sync_everything(&self) -> Result<(), LiveError> {
+        let directory = files::open(&self.directory)?;
+        rustix::fs::syncfs(&directory).at("sync", &self.directory)?;
+        Ok(())
+    }
+
+    /// Removes the file `number`. A failure leaks it until the next recovery.
+    pub(super) fn remove(&self, volume: VolumeNumber, number: u64) {
+        if let Err(error) = files::remove_file(&self.path(volume, number)) {
+            log::warn!("an unused file stays behind: {error}");
+        }
+    }
+
+    /// Removes every file of a volume.
+    pub(super) fn remove_volume(&self, volume: VolumeNumber) -> Result<(), LiveError> {
+        Ok(files::remove_directory_all(&self.volume_path(volume))?)
+    }
+
+    /// The volumes that have a directory of upper files.
+    pub(super) fn volumes(&self) -> Result<Vec<VolumeNumber>, LiveError> {
+        Ok(hexadecimal_names(&self.directory)?
+            .into_iter()
+            .filter_map(|number| u32::try_from(number).ok().map(VolumeNumber))
+            .collect())
+    }
+
+    /// The numbers of all files of a volume.
+    pub(super) fn numbers(&self, volume: VolumeNumber) -> Result<Vec<u64>, LiveError> {
+        let path = self.volume_path(volume);
+        let mut numbers = Vec::new();
+        if files::metadata(&path)?.is_some() {
+            for part in hexadecimal_names(&path)? {
+                numbers.extend(hexadecimal_names(&path.join(format!("{part:02x}")))?);
+            }
+        }
+        Ok(numbers)
+    }
+}
+
+/// The names in a directory that are hexadecimal numbers. Others are no business of ours.
+fn hexadecimal_names(path: &Path) -> Result<Vec<u64>, FileError> {
+    let names = files::list(path)?;
+    Ok(names.iter().filter_map(|entry| u64::from_str_radix(entry.file_name().to_str()?, 16).ok()).collect())
+}
+
+/// What the system says of an upper file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UpperFacts {
+    /// In bytes.
+    pub(super) size: u64,
+    /// In units of 512 bytes.
+    pub(super) blocks: u64,
+    pub(super) modified: Timestamp,
+    /// Moves on with every change, whatever times are set by hand.
+    pub(super) changed: Timestamp,
+}
+
+impl From<&std::fs::Metadata> for UpperFacts {
+    fn from(metadata: &std::fs::Metadata) -> UpperFacts {
+        UpperFacts {
+            size: metadata.size(),
+            blocks: metadata.blocks(),
+            modified: Timestamp::from_parts(metadata.mtime(), metadata.mtime_nsec()),
+            changed: Timestamp::from_parts(metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// Size and times of an open upper file.
+pub(super) fn facts(file: &File) -> Result<UpperFacts, LiveError> {
+    Ok(UpperFacts::from(&file.metadata().map_err(failed("look at"))?))
+}
+
+/// Sets the modification time of an open upper file.
+pub(super) fn set_modified(file: &File, modified: Timestamp) -> Result<(), LiveError> {
+    let (tv_sec, nanoseconds) = modified.parts();
+    let time = Timespec { tv_sec, tv_nsec: nanoseconds.into() };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rustix::fs::futimens(file, &times).map_err(failed("set the time of"))
+}
+
+/// An error of an operation on an open upper file, whose path is of no use to anyone: the file may have no name.
+pub(super) fn failed<E: Into<io::Error>>(action: &'static str) -> impl Fn(E) -> LiveError {
+    move |error| FileError { action, path: "an upper file".into(), source: error.into() }.into()
+}
+
+/// Copies all of `from` into the empty file `to`: shared blocks where the file system can, else within the kernel.
+pub(super) fn copy(from: &File, to: &File) -> Result<(), LiveError> {
+    if rustix::fs::ioctl_ficlone(to, from).is_ok() {
+        return Ok(());
+    }
+    let mut offset_from = 0;
+    let mut offset_to = 0;
+    loop {
+        match rustix::fs::copy_file_range(from, Some(&mut offset_from), to, Some(&mut offset_to), 1 << 30) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => {}
+            Err(
+                rustix::io::Errno::INVAL
+                | rustix::io::Errno::XDEV
+                | rustix::io::Errno::OPNOTSUPP
+                | rustix::io::Errno::NOSYS,
+            ) => return copy_through_memory(from, to),
+            Err(error) => return Err(failed("copy")(error)),
+        }
+    }
+}
+
+fn copy_through_memory(from: &File, to: &File) -> Result<(), LiveError> {
+    let mut buffer = vec![0; COPY_BUFFER_BYTES];
+    let mut offset = 0;
+    loop {
+        match from.read_at(&mut buffer, offset).map_err(failed("read"))? {
+            0 => return Ok(()),
+            count => {
+                to.write_all_at(&buffer[..count], offset).map_err(failed("write"))?;
+                offset += count as u64;
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! All volumes of a store.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+
+use super::commit::Committer;
+use super::recovery;
+use super::rows::{self, Engine, RowChange};
+use super::upper::{Uppers, failed};
+use super::{Access, LiveError, SpaceReport, Volume, VolumeNumber};
+use crate::base::files;
+use crate::trees::{Root, Trees};
+
+/// What volumes share.
+pub(super) struct Shared {
+    pub(super) trees: Arc<Trees>,
+    pub(super) engine: Engine,
+    pub(super) uppers: Uppers,
+    pub(super) committer: Committer,
+    /// Held through a commit; whoever takes rows or files away holds it too.
+    pub(super) commit_lock: Mutex<()>,
+    pub(super) volumes: Mutex<BTreeMap<VolumeNumber, Arc<Volume>>>,
+    pub(super) next_handle: AtomicU64,
+    directory: PathBuf,
+}
+
+/// All volumes of a store: the overlay's tables, the files of changed content, and the thread that commits.
+///
+/// Dropping it commits everything and ends the thread; volumes that are still around can then no longer be changed.
+pub struct Volumes {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Volumes {
+    /// Opens the overlay in `directory` (created when missing), recovers what a crash left, starts the committer.
+    pub fn open(directory: &Path, trees: Arc<Trees>) -> Result<Arc<Volumes>, LiveError> {
+        files::create_directories(directory)?;
+        let engine = Engine::open(&directory.join("live.redb"))?;
+        let uppers = Uppers::open(directory.join("upper"))?;
+        if !engine.contains(rows::STATE, rows::CLEAN)? {
+            recovery::recover(&engine, &uppers)?;
+        }
+        // From here on an end without `close` is a crash.
+        engine.apply(&[RowChange::Remove { table: rows::STATE, key: rows::CLEAN.to_vec() }])?;
+        let shared = Arc::new(Shared {
+            trees,
+            engine,
+            uppers,
+            committer: Committer::default(),
+            commit_lock: Mutex::new(()),
+            volumes: Mutex::new(BTreeMap::new()),
+            next_handle: AtomicU64::new(1),
+            directory: directory.to_owned(),
+        });
+        let thread = Committer::start(Arc::clone(&shared));
+        Ok(Arc::new(Volumes { shared, thread: Some(thread) }))
+    }
+
+    /// Shows `base` as the volume `number` with the changes its overlay holds from before. `base` must be the same
+    /// for the life of the number: node numbers derive from it. A volume attached before is returned again.
+    pub fn attach(
+        self: &Arc<Self>,
+        number: VolumeNumber,
+        base: Root,
+        access: Access,
+    ) -> Result<Arc<Volume>, LiveError> {
+        let mut volumes = self.shared.volumes.lock();
+        if let Some(volume) = volumes.get(&number) {
+            if *volume.base() != base {
+                return Err(LiveError::OtherBase);
+            }
+            volume.set_access(access);
+            return Ok(Arc::clone(volume));
+        }
+        let volume = Arc::new(Volume::new(Arc::clone(&self.shared), number, base, access)?);
+        volumes.insert(number, Arc::clone(&volume));
+        Ok(volume)
+    }
+
+    /// Forgets the volume `number` and deletes its overlay. Open handles go on working until released.
+    pub fn discard(&self, number: VolumeNumber) -> Result<(), LiveError> {
+        let volume = self.shared.volumes.lock().remove(&number);
+        if let Some(volume) = volume {
+            volume.end();
+        }
+        // A commit under way may still write rows of the volume: they are removed after it.
+        let _commit = self.shared.commit_lock.lock();
+        let next = VolumeNumber(number.0 + 1);
+        let tables = [rows::NODES, rows::ENTRIES, rows::DIRTY, rows::FROZEN, rows::VOLUMES];
+        let changes = tables.map(|table| RowChange::RemoveRange {
+            table,
+            start: rows::volume_key(number),
+            end: rows::volume_key(next),
+        });
+        self.shared.engine.apply(&changes)?;
+        // A crash before this leaves files without rows: recovery removes them.
+        self.shared.uppers.remove_volume(number)
+    }
+
+    /// Deletes overlays of volumes that `known` does not contain: what a crash between two steps left.
+    pub fn discard_unknown(&self, known: &[VolumeNumber]) -> Result<(), LiveError> {
+        let mut found = recovery::volumes_with_rows(&self.shared.engine)?;
+        found.extend(self.shared.uppers.volumes()?);
+        found.retain(|number| !known.contains(number) && !self.shared.volumes.lock().contains_key(number));
+        for number in found {
+            self.discard(number)?;
+        }
+        Ok(())
+    }
+
+    /// Space and nodes of the file system that holds the store.
+    pub fn space(&self) -> Result<SpaceReport, LiveError> {
+        self.shared.space()
+    }
+
+    /// Commits every pending change of every volume durably, files' contents included.
+    pub fn sync_all(&self) -> Result<(), LiveError> {
+        self.shared.uppers.sync_everything()?;
+        self.shared.commit()
+    }
+
+    /// Ends the committer without a last commit, as a killed process would.
+    #[cfg(test)]
+    pub(super) fn crash(&mut self) {
+        self.shared.committer.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the committer does not panic");
+        }
+        self.shared.end_volumes();
+    }
+}
+
+impl Drop for Volumes {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        let result = self.sync_all();
+        self.shared.committer.stop();
+        if thread.join().is_err() {
+            log::error!("the committer ended with a panic");
+        }
+        let closed = self.shared.end_volumes();
+        match result {
+            Ok(()) if closed => {
+                let mark = RowChange::Put { table: rows::STATE, key: rows::CLEAN.to_vec(), value: vec![1] };
+                if let Err(error) = self.shared.engine.apply(&[mark]) {
+                    log::warn!("the overlay will be checked at the next start: {error}");
+                }
+            }
+            Ok(()) => {}
+            Err(error) => log::error!("the last changes could not be made durable: {error}"),
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn space(&self) -> Result<SpaceReport, LiveError> {
+        let space = rustix::fs::statvfs(&self.directory).map_err(failed("look at the space for"))?;
+        Ok(SpaceReport {
+            block_size: u32::try_from(space.f_frsize).unwrap_or(4096),
+            blocks: space.f_blocks,
+            blocks_free: space.f_bfree,
+            blocks_available: space.f_bavail,
+            files: space.f_files,
+            files_free: space.f_ffree,
+        })
+    }
+
+    /// Ends all volumes; whether none had a file open for writing or an uncommitted change.
+    fn end_volumes(&self) -> bool {
+        let volumes = std::mem::take(&mut *self.volumes.lock());
+        let mut closed = true;
+        for volume in volumes.into_values() {
+            volume.end();
+            let state = volume.state.lock();
+            closed &= state.pending.is_empty() && state.handles.values().all(|handle| !handle.write);
+        }
+        closed
+    }
+}
