@@ -26,3 +26,7 @@ pub const DATA_BYTES_MAX: u32 = 64 << 10;
 
 /// Most requests worked on at one time: beyond that the machine is no longer served by starting more.
 pub const REQUESTS_MAX: usize = 64;
+
+/// Longest object, in bytes: it is compressed, checked and cached in one piece. Files are cut into chunks of at most
+/// 256 KiB, and lists and pages split long before this.
+pub const OBJECT_BYTES_MAX: usize = 16 << 20;

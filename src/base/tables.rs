@@ -36,6 +36,17 @@ impl TablesError {
         matches!(*self.source, redb::Error::DatabaseAlreadyOpen)
     }
 
+    /// Whether the file is not (or no longer) a file of tables: what it held is lost.
+    pub fn is_damaged(&self) -> bool {
+        match &*self.source {
+            redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) | redb::Error::RepairAborted => true,
+            redb::Error::Io(error) => {
+                matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the disk is full.
     pub fn is_disk_full(&self) -> bool {
         matches!(&*self.source, redb::Error::Io(error) if error.kind() == std::io::ErrorKind::StorageFull)
@@ -175,9 +186,22 @@ impl Writer<'_> {
         table: &str,
         rows: impl IntoIterator<Item = (K, V)>,
     ) -> Result<(), TablesError> {
+        self.replace_many(table, rows, |_| ())
+    }
+
+    /// As [`Writer::put_many`], and calls `replaced` with each value that was there before.
+    pub fn replace_many<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        table: &str,
+        rows: impl IntoIterator<Item = (K, V)>,
+        mut replaced: impl FnMut(&[u8]),
+    ) -> Result<(), TablesError> {
         let mut table = self.open(table)?;
         for (key, value) in rows {
-            table.insert(key.as_ref(), value.as_ref()).map_err(|error| self.tables.error(error))?;
+            let old = table.insert(key.as_ref(), value.as_ref()).map_err(|error| self.tables.error(error))?;
+            if let Some(old) = old {
+                replaced(old.value());
+            }
         }
         Ok(())
     }

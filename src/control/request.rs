@@ -4,11 +4,12 @@
 //! Paths are absolute, as the daemon's working directory is not the caller's.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Revision, Target};
-use crate::base::{PlatformName, RelativePath, SiteName, Span, TagName};
+use crate::base::{NameError, PlatformName, RelativePath, SiteName, Span, TagName};
 
 /// `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,41 @@ pub struct PlatformAdd {
     pub directory: PathBuf,
     /// Its sites directory below that; found by looking when not given.
     pub sites: Option<RelativePath>,
+    /// What the web server serves; the directory that the sites directory is in when not given.
+    pub docroot: Option<Docroot>,
+}
+
+/// The directory of a platform that the web server serves, written `.` or as a path below the platform's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Docroot {
+    /// The platform's directory itself.
+    Platform,
+    /// A directory below it.
+    Below(RelativePath),
+}
+
+impl FromStr for Docroot {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Docroot, NameError> {
+        if matches!(text, "." | "./") { Ok(Docroot::Platform) } else { text.parse().map(Docroot::Below) }
+    }
+}
+
+impl TryFrom<String> for Docroot {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Docroot, NameError> {
+        text.parse()
+    }
+}
+
+impl From<Docroot> for String {
+    fn from(docroot: Docroot) -> String {
+        match docroot {
+            Docroot::Platform => ".".to_owned(),
+            Docroot::Below(path) => path.into(),
+        }
+    }
 }
 
 /// `platform list`.
@@ -246,8 +282,6 @@ pub struct Restore {
 pub enum Strategy {
     /// Files and database are cloned, the clone is updated, one pointer is switched.
     Switch,
-    /// The pointer is switched first, then the live database is updated.
-    InPlace,
 }
 
 /// `update`.

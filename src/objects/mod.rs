@@ -9,10 +9,26 @@
 //!
 //! Absent: directories, snapshots, any notion of who refers to an object.
 
+mod appender;
+mod cache;
+mod codec;
 mod content;
+mod error;
+mod file;
 mod id;
+mod index;
+mod list;
+mod media;
+mod packs;
+mod plain;
+mod record;
+mod recovery;
+mod scan;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use content::FileContent;
+pub use error::ObjectsError;
 pub use id::{Kind, ObjectId};
-pub use store::{Objects, ObjectsError, Usage};
+pub use store::{Objects, Usage};

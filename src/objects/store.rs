@@ -1,34 +1,30 @@
 //! The store of objects.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{FileContent, Kind, ObjectId};
+use rustix::fs::FlockOperation;
+
+use super::cache::Cache;
+use super::media::{Directory, Media};
+use super::packs::{Found, Packs};
+use super::plain::Plain;
+use super::record::{Codec, Content, Header};
+use super::{Kind, ObjectId, ObjectsError, codec};
 use crate::base::FileError;
+use crate::base::files;
+use crate::base::limits::OBJECT_BYTES_MAX;
 
-/// What can go wrong with objects.
-#[derive(Debug, thiserror::Error)]
-pub enum ObjectsError {
-    /// The file system below failed (a full disk among it).
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// A reference to an object that is in no pack.
-    #[error("object {id} is missing from the store: run `sitefs verify`")]
-    Missing {
-        /// The object.
-        id: ObjectId,
-    },
-    /// The stored bytes are not what the name says.
-    #[error("object {id} is damaged in {place}: run `sitefs verify --repair`")]
-    Damaged {
-        /// The object.
-        id: ObjectId,
-        /// The file and the offset.
-        place: String,
-    },
-}
+/// Memory for chunks and chunk lists of files that are read in pieces: some sixty longest chunks.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// How many entries of the index are in memory at once while all are gone through.
+const LIST_ENTRIES: usize = 4096;
+
+/// How long an open waits for a process that was just killed to be gone.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// How much is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,68 +38,145 @@ pub struct Usage {
 }
 
 /// An open object store. One process at a time; any number of threads.
-pub struct Objects {}
+pub struct Objects {
+    pub(super) packs: Packs,
+    pub(super) plain: Plain,
+    pub(super) cache: Cache,
+    /// Locked as long as the store is open.
+    _lock: File,
+}
 
 impl Objects {
     /// Creates an empty store in the existing, empty directory `directory`.
-    pub fn create(_directory: &Path) -> Result<(), ObjectsError> {
-        todo!()
+    pub fn create(directory: &Path) -> Result<(), ObjectsError> {
+        files::create_directory(&directory.join("packs"), 0o700)?;
+        Plain::create(&directory.join("plain"))?;
+        files::create_new(&directory.join("lock"))?;
+        Ok(files::sync_directory(directory)?)
     }
 
     /// Opens a store; after a crash, the tail of the newest pack is scanned and what is torn is cut off.
-    pub fn open(_directory: &Path) -> Result<Objects, ObjectsError> {
-        todo!()
+    pub fn open(directory: &Path) -> Result<Objects, ObjectsError> {
+        Objects::open_on(directory, Arc::new(Directory::new(&directory.join("packs"))))
+    }
+
+    /// As [`Objects::open`], with the packs elsewhere.
+    pub(super) fn open_on(directory: &Path, media: Arc<dyn Media>) -> Result<Objects, ObjectsError> {
+        if files::metadata(&directory.join("packs"))?.is_none() {
+            let reason = "it has no packs".to_owned();
+            return Err(ObjectsError::Format { path: directory.to_owned(), reason });
+        }
+        let lock = lock(&directory.join("lock"))?;
+        let packs = Packs::open(media, &directory.join("index.redb"))?;
+        let plain = Plain::open(&directory.join("plain"), &packs.index)?;
+        Ok(Objects { packs, plain, cache: Cache::new(CACHE_BYTES), _lock: lock })
     }
 
     /// Stores an object (nothing is written when it is there already) and returns its name. Durable after
     /// [`Objects::flush`].
-    pub fn put(&self, _kind: Kind, _content: &[u8]) -> Result<ObjectId, ObjectsError> {
-        todo!()
+    pub fn put(&self, kind: Kind, content: &[u8]) -> Result<ObjectId, ObjectsError> {
+        if content.len() > OBJECT_BYTES_MAX {
+            return Err(ObjectsError::TooLarge { length: content.len() });
+        }
+        let id = ObjectId::of(kind, content);
+        let Found::Nowhere(ticket) = self.packs.find(id)? else { return Ok(id) };
+        let compressed = codec::compress(content);
+        let (codec, payload) = match &compressed {
+            Some(shorter) => (Codec::Zstd, &shorter[..]),
+            None => (Codec::Raw, content),
+        };
+        let raw_len = u32::try_from(content.len()).expect("the limit is far below 4 GiB");
+        let header = Header::object(id, kind, codec, raw_len, payload, 0);
+        self.packs.append(id, header, payload, ticket)?;
+        Ok(id)
     }
 
     /// The content of an object, checked against its name.
-    pub fn get(&self, _kind: Kind, _id: ObjectId) -> Result<Arc<[u8]>, ObjectsError> {
-        todo!()
+    pub fn get(&self, kind: Kind, id: ObjectId) -> Result<Arc<[u8]>, ObjectsError> {
+        let (location, stored) = self.packs.read(id)?.ok_or(ObjectsError::Missing { id })?;
+        let damaged = || self.packs.damaged(id, &location);
+        let Content::Object { id: stored_id, kind: stored_kind, codec, raw_len } = stored.header.content
+        else {
+            return Err(damaged());
+        };
+        if stored_id == id && stored_kind != kind {
+            return Err(ObjectsError::Missing { id });
+        }
+        let raw_len = raw_len as usize;
+        if stored_id != id || raw_len > OBJECT_BYTES_MAX {
+            return Err(damaged());
+        }
+        let content = codec::expand(codec, stored.payload, raw_len).ok_or_else(damaged)?;
+        if ObjectId::of(kind, &content) != id {
+            return Err(damaged());
+        }
+        Ok(content.into())
     }
 
     /// Whether the object is in the store (durably or not yet).
-    pub fn contains(&self, _id: ObjectId) -> Result<bool, ObjectsError> {
-        todo!()
+    pub fn contains(&self, id: ObjectId) -> Result<bool, ObjectsError> {
+        match self.packs.find(id)? {
+            Found::Indexed(_) | Found::Pending(_) => Ok(true),
+            Found::Nowhere(_) => Ok(self.plain.contains(id)?),
+        }
     }
 
-    /// Makes everything put so far durable: one or two device flushes, however much it is.
+    /// Makes everything put so far durable: one or two device flushes, however much it is, and one for each new
+    /// plain file.
     pub fn flush(&self) -> Result<(), ObjectsError> {
-        todo!()
+        self.plain.flush()?;
+        self.packs.flush()
     }
 
-    /// Stores the content of a file, read to its end. `size_hint` (bytes) chooses how it is cut; a wrong hint
-    /// costs speed, never correctness.
-    pub fn put_file(&self, _content: &mut dyn Read, _size_hint: u64) -> Result<FileContent, ObjectsError> {
-        todo!()
-    }
-
-    /// Reads up to `buffer.len()` bytes at `offset`; returns how many, fewer only at the end of the file.
-    pub fn read_at(
+    /// Calls `each` with the name of every object that is there when this is called, and perhaps of some that come
+    /// meanwhile. What came before is durable then.
+    pub fn each_id(
         &self,
-        _content: &FileContent,
-        _offset: u64,
-        _buffer: &mut [u8],
-    ) -> Result<usize, ObjectsError> {
-        todo!()
-    }
-
-    /// Writes the whole content into `target` from its start. Not synced.
-    pub fn copy_to(&self, _content: &FileContent, _target: &File) -> Result<(), ObjectsError> {
-        todo!()
-    }
-
-    /// Opens the plain file behind [`FileContent::Plain`] for reading; `None` for every other content.
-    pub fn open_plain(&self, _content: &FileContent) -> Result<Option<File>, ObjectsError> {
-        todo!()
+        each: &mut dyn FnMut(ObjectId) -> Result<(), ObjectsError>,
+    ) -> Result<(), ObjectsError> {
+        self.plain.flush()?;
+        self.packs.settle()?;
+        let mut after = None;
+        loop {
+            let entries = self.packs.index.list(after, LIST_ENTRIES)?;
+            let Some((last, _)) = entries.last() else { break };
+            after = Some(*last);
+            entries.iter().try_for_each(|(id, _)| each(*id))?;
+        }
+        self.plain.each_durable(&mut |id, _| each(id))
     }
 
     /// How much is stored.
     pub fn usage(&self) -> Usage {
-        todo!()
+        self.packs.totals().plus(self.plain.totals())
+    }
+}
+
+/// Leaves an index that needs no scan at the next open. Nothing depends on it.
+impl Drop for Objects {
+    fn drop(&mut self) {
+        if let Err(error) = self.plain.settle(&self.packs.index).and_then(|()| self.packs.settle()) {
+            log::warn!("closing the store: {error}");
+        }
+    }
+}
+
+fn lock(path: &Path) -> Result<File, ObjectsError> {
+    let file = files::open_or_create(path)?;
+    let started = Instant::now();
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if started.elapsed() < LOCK_WAIT_MAX => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(ObjectsError::Locked { lock: path.to_owned() });
+            }
+            Err(error) => {
+                let source = error.into();
+                return Err(FileError { action: "lock", path: path.to_owned(), source }.into());
+            }
+        }
     }
 }

@@ -33,6 +33,8 @@ pub struct PlatformDetails {
     pub summary: PlatformSummary,
     /// The sites directory below the platform's.
     pub sites_directory: RelativePath,
+    /// The directory that the web server serves.
+    pub document_root: String,
     /// The hash over its code: 64 hexadecimal digits.
     pub code: String,
     /// How many files its code has.

@@ -67,8 +67,8 @@ pub struct StepReport {
 /// How a run went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UpdateReport {
-    /// The run's number.
-    pub run: u64,
+    /// The run's name: `20261121-140300-4fa9`.
+    pub run: String,
     /// The site.
     pub site: SiteName,
     /// The platform it was on.
@@ -130,8 +130,8 @@ pub enum RunState {
 /// One run in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSummary {
-    /// Its number.
-    pub run: u64,
+    /// Its name: `20261121-140300-4fa9`. Names sort by the time the runs began.
+    pub run: String,
     /// The site.
     pub site: SiteName,
     /// What it does: "update to drupal-10.4".

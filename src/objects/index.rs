@@ -1,0 +1,173 @@
+//! The index: from the name of an object to its place (`docs/format.md`, "Index").
+//!
+//! Invariants: an entry is added only when its record is durable, so the index never points at bytes a power cut
+//! could take away; everything in it can be read again from the packs.
+
+use std::ops::Bound;
+use std::path::Path;
+
+use super::record::Location;
+use super::{ObjectId, Usage};
+use crate::base::encoding::{decode, encode};
+use crate::base::tables::{Durability, Tables, TablesError};
+
+/// Memory for pages of the index: 10,000,000 objects take about 1 GB of them, and the kernel caches the file too.
+const CACHE_BYTES: usize = 32 << 20;
+
+const OBJECTS: &str = "objects";
+const PACKS: &str = "packs";
+const STATE: &str = "state";
+const TOTALS: &[u8] = b"totals";
+const PLAIN_TOTALS: &[u8] = b"plain_totals";
+const VERSION: u8 = 1;
+const LOCATION_LEN: usize = 16;
+
+/// The index of a store.
+pub(super) struct Index {
+    tables: Tables,
+}
+
+/// What to add to an index in one transaction.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// New entries; one for a name that is there already replaces it.
+    pub(super) entries: Vec<(ObjectId, Location)>,
+    /// Packs with the length up to which their records are in the index once this batch is.
+    pub(super) packs: Vec<(u32, u64)>,
+}
+
+fn encode_location(location: &Location) -> [u8; LOCATION_LEN] {
+    let mut bytes = [0; LOCATION_LEN];
+    let numbers = [location.pack, location.offset, location.stored_len, location.raw_len];
+    for (place, number) in bytes.chunks_exact_mut(4).zip(numbers) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    bytes
+}
+
+fn decode_location(bytes: &[u8]) -> Option<Location> {
+    let bytes: [u8; LOCATION_LEN] = bytes.try_into().ok()?;
+    let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    Some(Location { pack: number(0), offset: number(4), stored_len: number(8), raw_len: number(12) })
+}
+
+impl Usage {
+    /// The share of one object.
+    pub(super) fn of(location: &Location) -> Usage {
+        Usage { objects: 1, raw_bytes: u64::from(location.raw_len), stored_bytes: location.record_len() }
+    }
+
+    pub(super) fn plus(self, other: Usage) -> Usage {
+        Usage {
+            objects: self.objects + other.objects,
+            raw_bytes: self.raw_bytes + other.raw_bytes,
+            stored_bytes: self.stored_bytes + other.stored_bytes,
+        }
+    }
+
+    /// Saturating: totals are counted, not proven, and a wrong one must not stop the store.
+    pub(super) fn minus(self, other: Usage) -> Usage {
+        Usage {
+            objects: self.objects.saturating_sub(other.objects),
+            raw_bytes: self.raw_bytes.saturating_sub(other.raw_bytes),
+            stored_bytes: self.stored_bytes.saturating_sub(other.stored_bytes),
+        }
+    }
+
+    fn numbers(self) -> (u64, u64, u64) {
+        (self.objects, self.raw_bytes, self.stored_bytes)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Usage> {
+        let (objects, raw_bytes, stored_bytes) = decode(VERSION, bytes).ok()?;
+        Some(Usage { objects, raw_bytes, stored_bytes })
+    }
+}
+
+impl Index {
+    /// Opens the index, creating it empty where it is missing.
+    pub(super) fn open(path: &Path) -> Result<Index, TablesError> {
+        Ok(Index { tables: Tables::open(path, CACHE_BYTES)? })
+    }
+
+    /// Where the object is.
+    pub(super) fn get(&self, id: ObjectId) -> Result<Option<Location>, TablesError> {
+        let value = self.tables.read()?.get(OBJECTS, id.as_bytes())?;
+        Ok(value.and_then(|bytes| decode_location(&bytes)))
+    }
+
+    /// Every pack with the length up to which its records are in the index, in order.
+    pub(super) fn packs(&self) -> Result<Vec<(u32, u64)>, TablesError> {
+        let mut packs = Vec::new();
+        self.tables.read()?.scan(PACKS, .., |key, value| {
+            let key = key.try_into().map(u32::from_be_bytes);
+            packs.extend(key.ok().zip(value.try_into().map(u64::from_le_bytes).ok()));
+            true
+        })?;
+        Ok(packs)
+    }
+
+    /// How much all entries take.
+    pub(super) fn totals(&self) -> Result<Usage, TablesError> {
+        let totals = self.tables.read()?.get(STATE, TOTALS)?;
+        Ok(totals.and_then(|bytes| Usage::decode(&bytes)).unwrap_or_default())
+    }
+
+    /// Adds a batch and returns the totals after it.
+    pub(super) fn add(&self, mut batch: Batch, durability: Durability) -> Result<Usage, TablesError> {
+        batch.entries.sort_unstable_by_key(|(id, _)| *id);
+        let mut writer = self.tables.write(durability)?;
+        let totals = writer.get(STATE, TOTALS)?;
+        let mut totals = totals.and_then(|bytes| Usage::decode(&bytes)).unwrap_or_default();
+        let rows = batch.entries.iter().map(|(id, location)| (id.as_bytes(), encode_location(location)));
+        writer.replace_many(OBJECTS, rows, |old| {
+            if let Some(location) = decode_location(old) {
+                totals = totals.minus(Usage::of(&location));
+            }
+        })?;
+        for (_, location) in &batch.entries {
+            totals = totals.plus(Usage::of(location));
+        }
+        for (pack, len) in batch.packs {
+            writer.put(PACKS, &pack.to_be_bytes(), &len.to_le_bytes())?;
+        }
+        writer.put(STATE, TOTALS, &encode(VERSION, &totals.numbers()))?;
+        writer.commit()?;
+        Ok(totals)
+    }
+
+    /// Up to `count_max` entries whose name is greater than `after`, in the order of names.
+    pub(super) fn list(
+        &self,
+        after: Option<ObjectId>,
+        count_max: usize,
+    ) -> Result<Vec<(ObjectId, Location)>, TablesError> {
+        let mut entries = Vec::new();
+        let start = match &after {
+            Some(id) => Bound::Excluded(&id.as_bytes()[..]),
+            None => Bound::Unbounded,
+        };
+        self.tables.read()?.scan(OBJECTS, (start, Bound::Unbounded), |key, value| {
+            let id = key.try_into().map(ObjectId::from_bytes);
+            entries.extend(id.ok().zip(decode_location(value)));
+            entries.len() < count_max
+        })?;
+        Ok(entries)
+    }
+
+    /// How much the plain files take; `None` when they changed since that was written down.
+    pub(super) fn plain_totals(&self) -> Result<Option<Usage>, TablesError> {
+        let totals = self.tables.read()?.get(STATE, PLAIN_TOTALS)?;
+        Ok(totals.and_then(|bytes| Usage::decode(&bytes)))
+    }
+
+    /// Writes down how much the plain files take, or (`None`) that this is about to change. Durable.
+    pub(super) fn set_plain_totals(&self, totals: Option<Usage>) -> Result<(), TablesError> {
+        let mut writer = self.tables.write(Durability::Immediate)?;
+        match totals {
+            Some(totals) => writer.put(STATE, PLAIN_TOTALS, &encode(VERSION, &totals.numbers()))?,
+            None => drop(writer.remove(STATE, PLAIN_TOTALS)?),
+        }
+        writer.commit()
+    }
+}

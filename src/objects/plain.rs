@@ -1,0 +1,335 @@
+//! Plain files: large incompressible contents, whole, beside the packs (`docs/format.md`, "Plain files").
+//!
+//! A new one is written under `plain/new/`; the flush makes its bytes durable, renames it to its name, and makes the
+//! name durable. So a file under its name is whole, and what a crash leaves under `plain/new/` is removed on open.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::index::Index;
+use super::{Kind, ObjectId, ObjectsError, Usage};
+use crate::base::FileError;
+use crate::base::files::{self, At};
+
+/// How much is read or hashed at once, in bytes.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// How many new files may wait for a flush: each is an open file.
+const WAITING_FILES: usize = 64;
+
+/// The plain files of a store.
+pub(super) struct Plain {
+    directory: PathBuf,
+    next_name: AtomicU64,
+    state: Mutex<State>,
+    /// Held by the one thread that makes files durable.
+    flushing: Mutex<()>,
+}
+
+struct State {
+    waiting: HashMap<ObjectId, New>,
+    totals: Usage,
+    /// Whether the index still says what the totals are.
+    totals_known: bool,
+    failed: Option<String>,
+}
+
+/// A file that is not durable yet.
+#[derive(Clone)]
+struct New {
+    path: PathBuf,
+    /// Open since before the first byte, so that a failure to write it back is reported to its flush.
+    file: Arc<File>,
+    size: u64,
+}
+
+fn usage(size: u64) -> Usage {
+    Usage { objects: 1, raw_bytes: size, stored_bytes: size }
+}
+
+impl Plain {
+    /// Makes the directories of an empty store.
+    pub(super) fn create(directory: &Path) -> Result<(), FileError> {
+        files::create_directory(directory, 0o700)?;
+        files::create_directory(&directory.join("new"), 0o700)?;
+        files::sync_directory(directory)
+    }
+
+    /// Opens the plain files in `directory`; what a crash left half-written is removed.
+    pub(super) fn open(directory: &Path, index: &Index) -> Result<Plain, ObjectsError> {
+        for entry in files::list(&directory.join("new"))? {
+            files::remove_file(&entry.path())?;
+        }
+        let plain = Plain {
+            directory: directory.to_owned(),
+            next_name: AtomicU64::new(0),
+            state: Mutex::new(State {
+                waiting: HashMap::new(),
+                totals: Usage::default(),
+                totals_known: true,
+                failed: None,
+            }),
+            flushing: Mutex::new(()),
+        };
+        let totals = match index.plain_totals()? {
+            Some(totals) => totals,
+            None => {
+                // A process killed between a rename and its flush left names that are only in the kernel's cache.
+                plain.sync_names()?;
+                let mut totals = Usage::default();
+                plain.each_durable(&mut |_, size| {
+                    totals = totals.plus(usage(size));
+                    Ok::<_, FileError>(())
+                })?;
+                index.set_plain_totals(Some(totals))?;
+                totals
+            }
+        };
+        plain.state.lock().totals = totals;
+        Ok(plain)
+    }
+
+    fn sync_names(&self) -> Result<(), FileError> {
+        files::sync_directory(&self.directory)?;
+        for entry in files::list(&self.directory)? {
+            files::sync_directory(&entry.path())?;
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with the name and size in bytes of every durable plain file, in the order of names.
+    pub(super) fn each_durable<E: From<FileError>>(
+        &self,
+        each: &mut dyn FnMut(ObjectId, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for first in 0..=u8::MAX {
+            let directory = self.directory.join(format!("{first:02x}"));
+            if files::metadata(&directory)?.is_none() {
+                continue;
+            }
+            let mut found = Vec::new();
+            for entry in files::list(&directory)? {
+                let id = entry.file_name().to_str().and_then(|name| name.parse::<ObjectId>().ok());
+                if let (Some(id), Some(metadata)) = (id, files::metadata(&entry.path())?) {
+                    found.push((id, metadata.len()));
+                }
+            }
+            found.sort_unstable();
+            found.into_iter().try_for_each(|(id, size)| each(id, size))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn totals(&self) -> Usage {
+        self.state.lock().totals
+    }
+
+    /// Where a durable file is.
+    pub(super) fn path_of(&self, id: ObjectId) -> PathBuf {
+        let name = id.to_string();
+        self.directory.join(&name[..2]).join(name)
+    }
+
+    /// Opens a file for reading; `None` where there is none of this name.
+    pub(super) fn open_file(&self, id: ObjectId) -> Result<Option<(File, PathBuf)>, FileError> {
+        let path = self.path_of(id);
+        // Waiting files are renamed before they are forgotten, so one of the two looks finds it.
+        let waiting = self.state.lock().waiting.get(&id).map(|new| new.path.clone());
+        for path in waiting.into_iter().chain([path]) {
+            match files::open(&path) {
+                Ok(file) => return Ok(Some((file, path))),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether there is a file of this name, durable or not.
+    pub(super) fn contains(&self, id: ObjectId) -> Result<bool, FileError> {
+        Ok(self.state.lock().waiting.contains_key(&id) || files::metadata(&self.path_of(id))?.is_some())
+    }
+
+    fn new_path(&self) -> PathBuf {
+        self.directory.join("new").join(self.next_name.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    fn check(&self) -> Result<(), ObjectsError> {
+        match &self.state.lock().failed {
+            Some(reason) => Err(ObjectsError::Failed { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Stores what `content` gives as a plain file; returns its name and size in bytes.
+    pub(super) fn put(&self, content: &mut dyn Read, index: &Index) -> Result<(ObjectId, u64), ObjectsError> {
+        self.check()?;
+        let path = self.new_path();
+        let file = files::create_new(&path)?;
+        let written = copy_and_hash(content, &file, &path);
+        let (id, size) = written.inspect_err(|_| remove_quietly(&path))?;
+        self.enter(id, New { path, file: file.into(), size }, index)?;
+        Ok((id, size))
+    }
+
+    /// Gives an existing file of the same file system a second name in the store; returns its name and size in
+    /// bytes.
+    pub(super) fn adopt(&self, source: &Path, index: &Index) -> Result<(ObjectId, u64), ObjectsError> {
+        self.check()?;
+        let path = self.new_path();
+        // For writing, though nothing is written: a flush through it reports what others failed to write back.
+        let file = files::open_read_write(source)?;
+        let (id, size) = hash(&file, source)?;
+        files::hard_link(source, &path)?;
+        self.enter(id, New { path, file: file.into(), size }, index)?;
+        Ok((id, size))
+    }
+
+    fn enter(&self, id: ObjectId, new: New, index: &Index) -> Result<(), ObjectsError> {
+        if self.contains(id)? {
+            return Ok(files::remove_file(&new.path)?);
+        }
+        let count = {
+            let mut state = self.state.lock();
+            if state.totals_known {
+                index.set_plain_totals(None)?;
+                state.totals_known = false;
+            }
+            let size = new.size;
+            match state.waiting.entry(id) {
+                Entry::Occupied(_) => files::remove_file(&new.path)?,
+                Entry::Vacant(vacant) => {
+                    vacant.insert(new);
+                    state.totals = state.totals.plus(usage(size));
+                }
+            }
+            state.waiting.len()
+        };
+        if count >= WAITING_FILES { self.flush() } else { Ok(()) }
+    }
+
+    /// Makes every file put so far durable under its name.
+    ///
+    /// When a device flush fails, its file may have lost bytes that the kernel still shows, and other threads may
+    /// have been told its name: nothing more is accepted until the store is opened again.
+    pub(super) fn flush(&self) -> Result<(), ObjectsError> {
+        let _flushing = self.flushing.lock();
+        self.check()?;
+        let waiting = self.state.lock().waiting.clone();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let result = self.make_durable(&waiting);
+        let mut state = self.state.lock();
+        match result {
+            Ok(()) => {
+                state.waiting.retain(|id, _| !waiting.contains_key(id));
+                Ok(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull && error.action != "sync" => {
+                Err(error.into())
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                log::error!("the store takes no more changes: {reason}");
+                for (_, new) in state.waiting.drain() {
+                    remove_quietly(&new.path);
+                }
+                state.failed = Some(reason.clone());
+                Err(ObjectsError::Failed { reason })
+            }
+        }
+    }
+
+    fn make_durable(&self, waiting: &HashMap<ObjectId, New>) -> Result<(), FileError> {
+        for new in waiting.values() {
+            new.file.sync_all().at("sync", &new.path)?;
+        }
+        let mut directories: Vec<PathBuf> = Vec::new();
+        let mut made = false;
+        for (id, new) in waiting {
+            let path = self.path_of(*id);
+            let directory = path.parent().expect("the path of a plain file has three parts").to_owned();
+            if !directories.contains(&directory) {
+                if files::metadata(&directory)?.is_none() {
+                    files::create_directory(&directory, 0o700)?;
+                    made = true;
+                }
+                directories.push(directory);
+            }
+            // An earlier flush may have come as far as this.
+            if files::metadata(&new.path)?.is_some() {
+                files::rename(&new.path, &path)?;
+            }
+        }
+        if made {
+            files::sync_directory(&self.directory)?;
+        }
+        directories.iter().try_for_each(|directory| files::sync_directory(directory))
+    }
+
+    /// Writes down the totals; everything must be durable.
+    pub(super) fn settle(&self, index: &Index) -> Result<(), ObjectsError> {
+        self.flush()?;
+        let mut state = self.state.lock();
+        if !state.totals_known {
+            index.set_plain_totals(Some(state.totals))?;
+            state.totals_known = true;
+        }
+        Ok(())
+    }
+}
+
+fn remove_quietly(path: &Path) {
+    if let Err(error) = files::remove_file(path) {
+        log::warn!("{error}");
+    }
+}
+
+fn hasher() -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[Kind::Plain as u8]);
+    hasher
+}
+
+fn copy_and_hash(
+    content: &mut dyn Read,
+    mut file: &File,
+    path: &Path,
+) -> Result<(ObjectId, u64), ObjectsError> {
+    let mut hasher = hasher();
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut size = 0;
+    loop {
+        let length = super::file::read_full(content, &mut piece)?;
+        if length == 0 {
+            break;
+        }
+        hasher.update(&piece[..length]);
+        file.write_all(&piece[..length]).at("write", path)?;
+        size += length as u64;
+    }
+    Ok((ObjectId::from_bytes(*hasher.finalize().as_bytes()), size))
+}
+
+/// The name and size in bytes of a file's content.
+pub(super) fn hash(mut file: &File, path: &Path) -> Result<(ObjectId, u64), FileError> {
+    let mut hasher = hasher();
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut size = 0;
+    loop {
+        let length = file.read(&mut piece).at("read", path)?;
+        if length == 0 {
+            return Ok((ObjectId::from_bytes(*hasher.finalize().as_bytes()), size));
+        }
+        hasher.update(&piece[..length]);
+        size += length as u64;
+    }
+}
