@@ -1,16 +1,48 @@
 //! Snapshots.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::HistoryError;
+use crate::base::encoding::{decode, encode};
 use crate::base::{PlatformName, RelativePath, SiteName, Timestamp};
-use crate::objects::{FileContent, ObjectId};
+use crate::objects::{FileContent, Kind, ObjectId, Objects, ParseIdError};
 use crate::trees::Root;
 
 /// The name of a snapshot: the name of its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SnapshotId(pub ObjectId);
+
+/// The version of a snapshot's encoding; part of the format.
+const VERSION: u8 = 1;
+
+/// How many digits of an id are enough to tell a site's snapshots apart: a collision among a million of them has a
+/// chance of one in five hundred, and every command takes more digits.
+const SHORT_DIGITS: usize = 12;
+
+impl SnapshotId {
+    /// The first 12 of the 64 hexadecimal digits: for people, and as the name of a directory.
+    pub fn short(&self) -> String {
+        format!("{:.SHORT_DIGITS$}", self.to_string())
+    }
+}
+
+/// 64 hexadecimal digits.
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+impl FromStr for SnapshotId {
+    type Err = ParseIdError;
+    fn from_str(text: &str) -> Result<SnapshotId, ParseIdError> {
+        text.parse().map(SnapshotId)
+    }
+}
 
 /// One table of a database, as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,4 +104,17 @@ pub struct Snapshot {
     pub generation: Option<u64>,
     /// By how much the store grew, in bytes on disk.
     pub added_bytes: u64,
+}
+
+impl Snapshot {
+    /// Stores the snapshot as an object and returns its name. Durable after [`Objects::flush`].
+    pub fn store(&self, objects: &Objects) -> Result<SnapshotId, HistoryError> {
+        Ok(SnapshotId(objects.put(Kind::Snapshot, &encode(VERSION, self))?))
+    }
+
+    /// The snapshot of this name.
+    pub fn load(objects: &Objects, id: SnapshotId) -> Result<Snapshot, HistoryError> {
+        let bytes = objects.get(Kind::Snapshot, id.0)?;
+        decode(VERSION, &bytes).map_err(|source| HistoryError::Snapshot { id, source })
+    }
 }

@@ -30,5 +30,5 @@ mod tests;
 
 pub use content::FileContent;
 pub use error::ObjectsError;
-pub use id::{Kind, ObjectId};
+pub use id::{Kind, ObjectId, ParseIdError};
 pub use store::{Objects, Usage};
