@@ -93,6 +93,12 @@ impl PageCache {
         }
     }
 
+    /// How many pages are here.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().slots.len()).sum()
+    }
+
     fn shard(&self, id: ObjectId) -> &Mutex<Shard> {
         // Another byte than those that choose the place within the shard.
         &self.shards[usize::from(id.as_bytes()[31]) % SHARDS]

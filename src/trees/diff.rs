@@ -149,3 +149,6 @@ fn differ(old: &Option<Entry>, new: &Option<Entry>) -> bool {
         (old, new) => old.is_some() || new.is_some(),
     }
 }
+
+#[cfg(test)]
+mod tests;

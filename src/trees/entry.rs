@@ -35,6 +35,9 @@ impl NameKey {
     }
 }
 
+/// Extended attributes: names with values.
+pub type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
 /// What every node has. Access and change times are not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
@@ -47,7 +50,7 @@ pub struct Attributes {
     /// When the content (of a directory: its names) last changed.
     pub mtime: Timestamp,
     /// Extended attributes.
-    pub xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    pub xattrs: Xattrs,
 }
 
 /// Sums over a directory and all below it, itself not counted. A hard-linked file counts once per name for

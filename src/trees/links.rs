@@ -15,12 +15,17 @@ impl Trees {
     /// What a name stands for: the entry itself, or the node in `links` it is a name of.
     pub fn resolve_link(&self, links: Option<TreeId>, entry: Entry) -> Result<Entry, TreesError> {
         match entry.node {
-            Node::HardLink(number) => {
-                let found = self.lookup(links, &link_key(number))?;
-                found.map(|located| located.entry).ok_or(TreesError::LinkMissing { number })
-            }
+            Node::HardLink(number) => self.linked_node(links, number),
             _ => Ok(entry),
         }
+    }
+
+    /// The node with several names of this number: a file, a symbolic link or a named pipe.
+    pub(super) fn linked_node(&self, links: Option<TreeId>, number: u64) -> Result<Entry, TreesError> {
+        let found = self.lookup(links, &link_key(number))?.map(|located| located.entry);
+        found
+            .filter(|entry| !matches!(entry.node, Node::Directory { .. } | Node::HardLink(_)))
+            .ok_or(TreesError::LinkMissing { number })
     }
 
     /// `onto` with what is at `source_path` of `source` put at `path`, as [`Trees::replace_at`] does. Nodes with
@@ -54,8 +59,7 @@ impl Trees {
         })?;
         let mut added: Vec<Change> = Vec::new();
         for (number, new) in moved {
-            let name = Entry { attributes: entry.attributes.clone(), node: Node::HardLink(number) };
-            added.push((link_key(new), Some(self.resolve_link(source.links, name)?)));
+            added.push((link_key(new), Some(self.linked_node(source.links, number)?)));
         }
         added.sort_by(|left, right| left.0.cmp(&right.0));
         onto.links = self.update(onto.links, &added)?.0;
@@ -90,7 +94,7 @@ impl Trees {
             cursor: Cursor<'a>,
             tree: Option<TreeId>,
             changes: Vec<Change>,
-            /// The name and entry of the directory itself.
+            /// The name (of the topmost: none) and the entry of the directory itself.
             key: NameKey,
             entry: Entry,
         }
@@ -99,7 +103,7 @@ impl Trees {
         };
         let mut levels = match entry.node {
             Node::HardLink(old) => return Ok(Entry { node: Node::HardLink(number(old)), ..entry }),
-            Node::Directory { tree, .. } => vec![level(NameKey::new(b"/"), tree, entry)?],
+            Node::Directory { tree, .. } => vec![level(NameKey::new(b""), tree, entry)?],
             _ => return Ok(entry),
         };
         loop {

@@ -13,15 +13,25 @@
 mod cache;
 mod cursor;
 mod diff;
+mod digest;
 mod entry;
+mod export;
 mod import;
 mod links;
+mod native;
 mod page;
 mod path;
 mod tree;
 mod update;
+mod walk;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use diff::Difference;
-pub use entry::{Attributes, Entry, NameKey, Node, Root, Totals, TreeId};
+pub use digest::digest_directory;
+pub use entry::{Attributes, Entry, NameKey, Node, Root, Totals, TreeId, Xattrs};
 pub use import::{ImportEvent, ImportOptions, ImportReport, Skipped};
 pub use tree::{Change, Located, Trees, TreesError};

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use super::{Attributes, Change, Entry, NameKey, Node, Root, Totals, TreeId, Trees, TreesError};
 use crate::base::RelativePath;
 
-/// The components of a path, and what to put there (`None`: nothing).
-pub(super) type PathEdit = (Vec<Box<[u8]>>, Option<Entry>);
+/// The names that make up a path.
+pub(super) type Components = Vec<Box<[u8]>>;
+
+/// A path, and what to put there (`None`: nothing).
+pub(super) type PathEdit = (Components, Option<Entry>);
 
 impl Trees {
     /// The entry at a path, hard links resolved; `None` where there is none. Symbolic links are not followed.

@@ -1,5 +1,6 @@
 //! Reading directories: one name, one position, or a run of entries.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::cache::PageCache;
@@ -18,6 +19,18 @@ pub enum TreesError {
     /// A file outside the store could not be read or written (import, export).
     #[error(transparent)]
     File(#[from] crate::base::FileError),
+    /// A device node: nothing that a site has, and opening one that came with a tree would be a risk.
+    #[error("{} is a device node, and sitefs keeps none: remove it, or leave it out", path.display())]
+    Device {
+        /// The path on the native file system.
+        path: PathBuf,
+    },
+    /// The target of an export has something in it.
+    #[error("{} is not empty: what is there would be mixed with what is written", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A page is not what it should be.
     #[error("the directory page {id} cannot be read: {source}")]
     Page {
