@@ -45,6 +45,10 @@ pub enum UpdateError {
         /// The site.
         site: SiteName,
     },
+    /// It could not be found out where an interrupted run stopped, or what has to be done again could not be taken
+    /// back; the run is still interrupted.
+    #[error("the interrupted run cannot be taken up: {0}")]
+    Survey(#[source] Failure),
     /// The facts for the plan could not be gathered; nothing was changed.
     #[error("the update cannot be planned: {0}")]
     Inspection(#[source] Failure),

@@ -60,7 +60,8 @@ impl Journal for Catalog {
     fn save(&self, run: &Run) -> Result<(), UpdateError> {
         self.write(|transaction| {
             transaction.put(&Run::key(&run.site, &run.id), run)?;
-            if run.state.is_final() {
+            let claim = transaction.get::<Claim>(run.site.as_str())?;
+            if run.state.is_final() && claim.is_some_and(|claim| claim.run == run.id) {
                 transaction.remove::<Claim>(run.site.as_str())?;
             }
             Ok(())

@@ -15,12 +15,16 @@
 //!
 //! Absent: how anything is done. The layer above implements [`Operations`]; the journal is the catalog.
 
+mod commands;
 mod engine;
 mod error;
 mod journal;
 mod operations;
 mod plan;
 mod run;
+mod steps;
+#[cfg(test)]
+mod tests;
 
 pub use engine::{Engine, Event, Wish};
 pub use error::{Failure, UpdateError};

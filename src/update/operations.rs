@@ -184,7 +184,8 @@ pub trait Operations {
         platform: &PlatformName,
     ) -> Result<(), Failure>;
 
-    /// Takes a generation out of the way that is not live. No error when it is not there.
+    /// Takes a generation out of the way that is not live, also as the one to go back to. No error when it is not
+    /// there.
     fn discard_generation(&self, name: &GenerationName) -> Result<(), Failure>;
 
     /// The facts of a generation, `run` and `step` left empty.

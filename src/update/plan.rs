@@ -1,7 +1,10 @@
-//! What is going to be done, before it is.
+//! What is going to be done, before it is, and what speaks against it.
 
-use super::{StepKind, Strategy};
-use crate::base::{PlatformName, SiteName};
+use std::cmp::Ordering;
+
+use super::steps::title;
+use super::{Inspection, Run, RunState, StepKind, Strategy, UpdateError};
+use crate::base::{PlatformName, SiteName, Timestamp};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,4 +55,135 @@ pub struct PlannedStep {
     pub title: String,
     /// How long it took in the last run of the site, in seconds.
     pub seconds_expected: Option<f64>,
+}
+
+/// Free space below which no update begins, in bytes: the snapshots' lists, the catalog and logs need some whatever
+/// the size of the database.
+const FREE_BYTES_MIN: u64 = 64 << 20;
+
+/// How many copies of the database an update may write: the clone's pages, the new generation's, and as much again
+/// in snapshots of both.
+const DATABASE_COPIES_MAX: u64 = 3;
+
+impl Plan {
+    /// The plan for a request, or why it is refused. `former` are the site's runs, the oldest first.
+    pub(super) fn new(
+        request: &UpdateRequest,
+        inspection: &Inspection,
+        former: &[Run],
+    ) -> Result<Plan, UpdateError> {
+        if let Some(reason) = objection(request, inspection) {
+            return Err(UpdateError::Refused(reason));
+        }
+        let mut planned = Run::new(request, inspection, Timestamp::default())?;
+        planned.clone = format!("{}--rehearsal-RUN", request.site).parse().unwrap_or(planned.clone);
+        let last = former.iter().rev().find(|run| run.state == RunState::Done);
+        let step = |kind: &StepKind| PlannedStep {
+            kind: *kind,
+            title: title(*kind, &planned),
+            seconds_expected: last.and_then(|run| run.step(*kind)).and_then(|step| step.seconds()),
+        };
+        Ok(Plan {
+            site: request.site.clone(),
+            strategy: request.strategy,
+            application: inspection.recipe.title.clone(),
+            from: with_version(&inspection.platform, inspection.version.as_deref()),
+            to: with_version(&request.platform, inspection.target_version.as_deref()),
+            steps: request.strategy.steps().iter().map(step).collect(),
+            window_seconds_expected: last.and_then(Run::window_seconds),
+            warnings: warnings(request, inspection),
+        })
+    }
+}
+
+/// Why the update must not begin.
+fn objection(request: &UpdateRequest, inspection: &Inspection) -> Option<String> {
+    let (site, target, recipe) = (&request.site, &request.platform, &inspection.recipe.name);
+    if inspection.platform == *target {
+        return Some(format!("{site} is on {target} already"));
+    }
+    if !inspection.missing_from_target.is_empty() {
+        return Some(format!(
+            "{target} is no platform for {site}: the recipe {recipe} asks for {}, which it has not",
+            inspection.missing_from_target.join(", ")
+        ));
+    }
+    if !inspection.missing_programs.is_empty() {
+        return Some(format!(
+            "the recipe {recipe} needs {}, which cannot be found: install it, or set PATH in the recipe",
+            inspection.missing_programs.join(", ")
+        ));
+    }
+    if let (Some(from), Some(to)) = (&inspection.version, &inspection.target_version)
+        && !request.allow_downgrade
+        && compare_versions(to, from) == Ordering::Less
+    {
+        return Some(format!(
+            "{target} has version {to}, older than {from} which {site} is on: its code may not know the database's \
+             schema. Go back with `sitefs rollback {site}`, or say --allow-downgrade"
+        ));
+    }
+    let needed = FREE_BYTES_MIN.saturating_add(DATABASE_COPIES_MAX.saturating_mul(inspection.database_bytes));
+    if inspection.free_bytes < needed {
+        return Some(format!(
+            "the store has {} MiB left and the update may need {}: make room with `sitefs prune` and `sitefs gc`",
+            inspection.free_bytes >> 20,
+            needed.div_ceil(1 << 20)
+        ));
+    }
+    None
+}
+
+fn warnings(request: &UpdateRequest, inspection: &Inspection) -> Vec<String> {
+    let recipe = &inspection.recipe;
+    let mut warnings = Vec::new();
+    if let Some(drift) = &inspection.target_drift {
+        warnings.push(format!("the code of {} is not what was added: {drift}", request.platform));
+    }
+    if recipe.update.commands.is_empty() {
+        warnings.push(format!("the recipe {} has no update command: only the code changes", recipe.name));
+    }
+    if recipe.checks.is_empty() && request.checks.is_empty() {
+        warnings.push(format!(
+            "nothing is checked: the recipe {} has no check and no --check is given, so only a failing command can \
+             stop the update",
+            recipe.name
+        ));
+    }
+    warnings
+}
+
+fn with_version(platform: &PlatformName, version: Option<&str>) -> String {
+    version.map_or_else(|| platform.to_string(), |version| format!("{platform} ({version})"))
+}
+
+/// Compares the numbers in two versions, from left to right, as far as both have some; what is not a number only
+/// separates. So `1.43.0-rc.1` and `1.43.0` are as good as equal, which is no reason to refuse.
+fn compare_versions(left: &str, right: &str) -> Ordering {
+    let numbers = |text: &str| -> Vec<u64> {
+        text.split(|character: char| !character.is_ascii_digit())
+            .filter_map(|part| part.parse().ok())
+            .collect()
+    };
+    let pairs = numbers(left).into_iter().zip(numbers(right));
+    pairs.map(|(left, right)| left.cmp(&right)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        for (left, right, order) in [
+            ("1.9", "1.10", Ordering::Less),
+            ("11.0.0", "10.9.9", Ordering::Greater),
+            ("7.x-2", "7.x-1", Ordering::Greater),
+            ("1.43.0-rc.1", "1.43.0", Ordering::Equal),
+            ("1.43", "1.43.2", Ordering::Equal),
+            ("main", "1.2", Ordering::Equal),
+        ] {
+            assert_eq!(compare_versions(left, right), order, "{left} {right}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Changes, HoldId, Verification};
+use super::{Changes, HoldId, Inspection, UpdateError, UpdateRequest, Verification};
 use crate::base::{PlatformName, SiteName, Timestamp};
 use crate::history::{Record, SnapshotId};
 use crate::site::GenerationName;
@@ -49,6 +49,31 @@ impl FromStr for RunId {
 pub enum Strategy {
     /// Updates a new generation with a database of its own and moves one pointer.
     Switch,
+}
+
+impl Strategy {
+    /// The steps, in order.
+    pub fn steps(self) -> &'static [StepKind] {
+        use StepKind::*;
+        match self {
+            Strategy::Switch => &[
+                Backup,
+                Clone,
+                RehearseUpdate,
+                RehearseChecks,
+                Compare,
+                Discard,
+                Hold,
+                Freeze,
+                Prepare,
+                Update,
+                Checks,
+                Switch,
+                LiveChecks,
+                Release,
+            ],
+        }
+    }
 }
 
 impl fmt::Display for Strategy {
@@ -118,6 +143,28 @@ pub enum StepKind {
     Release,
 }
 
+/// The word that the environment of a step's commands has.
+impl fmt::Display for StepKind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            StepKind::Backup => "backup",
+            StepKind::Clone => "clone",
+            StepKind::RehearseUpdate => "rehearse-update",
+            StepKind::RehearseChecks => "rehearse-checks",
+            StepKind::Compare => "compare",
+            StepKind::Discard => "discard",
+            StepKind::Hold => "hold",
+            StepKind::Freeze => "freeze",
+            StepKind::Prepare => "prepare",
+            StepKind::Update => "update",
+            StepKind::Checks => "checks",
+            StepKind::Switch => "switch",
+            StepKind::LiveChecks => "live-checks",
+            StepKind::Release => "release",
+        })
+    }
+}
+
 /// Where a step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -173,8 +220,10 @@ pub struct Run {
     pub finished: Option<Timestamp>,
     /// Where it is.
     pub state: RunState,
-    /// Why it did not end as it should, in words.
+    /// Why it is being undone or was, in words.
     pub reason: String,
+    /// Why it is interrupted, in words; empty when the daemon died.
+    pub obstacle: String,
     /// Set when undoing has begun: the state that the run ends in.
     pub undoing: Option<RunState>,
     /// The name of the recipe.
@@ -195,6 +244,8 @@ pub struct Run {
     pub to: Option<GenerationName>,
     /// The rehearsal's clone.
     pub clone: SiteName,
+    /// The generation of the clone, once it is made.
+    pub rehearsal: Option<GenerationName>,
     /// Whether the site was in read-only mode before, and is to be so after.
     pub read_only: bool,
     /// The steps, in order.
@@ -219,6 +270,9 @@ pub struct Run {
     pub released: Option<Timestamp>,
     /// How long the rehearsal says that writes are held, in seconds.
     pub window_seconds_expected: Option<f64>,
+    /// Whether the new generation may have taken writes that a switch back would leave behind: a hold did not
+    /// outlive the daemon. Then only a person's word switches back.
+    pub exposed: bool,
     /// A snapshot of what the new generation held when it was switched back from after it had taken writes.
     pub left_behind: Option<SnapshotId>,
 }
@@ -229,6 +283,64 @@ impl Record for Run {
 }
 
 impl Run {
+    /// A run that begins now.
+    pub(super) fn new(
+        request: &UpdateRequest,
+        inspection: &Inspection,
+        now: Timestamp,
+    ) -> Result<Run, UpdateError> {
+        let id = RunId::at(now);
+        let clone = format!("{}--rehearsal-{id}", request.site).parse().map_err(|_| {
+            UpdateError::Refused(format!(
+                "the name {} is too long: there must be room for that of a clone",
+                request.site
+            ))
+        })?;
+        let pending = |kind: &StepKind| StepRecord {
+            kind: *kind,
+            state: StepState::Pending,
+            started: None,
+            finished: None,
+            message: String::new(),
+        };
+        Ok(Run {
+            id,
+            site: request.site.clone(),
+            strategy: request.strategy,
+            who: request.who.clone(),
+            started: now,
+            finished: None,
+            state: RunState::Running,
+            reason: String::new(),
+            obstacle: String::new(),
+            undoing: None,
+            recipe: inspection.recipe.name.clone(),
+            recipe_text: inspection.recipe.text.clone(),
+            checks: request.checks.clone(),
+            keep_test: request.keep_test,
+            from_platform: inspection.platform.clone(),
+            to_platform: request.platform.clone(),
+            from: GenerationName { site: request.site.clone(), number: inspection.live },
+            to: None,
+            clone,
+            rehearsal: None,
+            read_only: inspection.read_only,
+            steps: request.strategy.steps().iter().map(pending).collect(),
+            backup: None,
+            verification: None,
+            changes: None,
+            from_hold: None,
+            to_hold: None,
+            held: None,
+            frozen: None,
+            switched: None,
+            released: None,
+            window_seconds_expected: None,
+            exposed: false,
+            left_behind: None,
+        })
+    }
+
     /// The key of the record: the runs of a site are in the order of their beginning.
     pub fn key(site: &SiteName, id: &RunId) -> String {
         format!("{site}/{id}")
@@ -237,6 +349,11 @@ impl Run {
     /// The step of a kind.
     pub fn step(&self, kind: StepKind) -> Option<&StepRecord> {
         self.steps.iter().find(|step| step.kind == kind)
+    }
+
+    /// Whether a step was begun and not taken back.
+    pub fn has_begun(&self, kind: StepKind) -> bool {
+        self.step(kind).is_some_and(|step| !matches!(step.state, StepState::Pending | StepState::Undone))
     }
 
     /// How long writes were held, in seconds.

@@ -1,0 +1,329 @@
+//! What each step does, and how it is taken back.
+
+use super::commands::Runner;
+use super::engine::{Execution, Stop};
+use super::{Failure, HoldId, Run, StepKind, Switch};
+use crate::site::{Check, Command, Expectation, GenerationName};
+
+impl Execution<'_> {
+    /// What a step does, for people.
+    pub(super) fn title(&self, kind: StepKind) -> String {
+        title(kind, &self.run)
+    }
+
+    /// Does a step; in words, what it did.
+    pub(super) fn act(&mut self, kind: StepKind) -> Result<String, Stop> {
+        match kind {
+            StepKind::Backup => self.backup(),
+            StepKind::Clone => self.clone_site(),
+            StepKind::RehearseUpdate => {
+                let rehearsal = self.rehearsal()?;
+                self.update_commands(kind, &rehearsal)
+            }
+            StepKind::RehearseChecks => {
+                let rehearsal = self.rehearsal()?;
+                self.rebuild_and_check(kind, &rehearsal)
+            }
+            StepKind::Compare => self.compare(),
+            StepKind::Discard => self.discard(),
+            StepKind::Hold => self.hold(),
+            StepKind::Freeze => self.freeze(),
+            StepKind::Prepare => self.prepare(),
+            StepKind::Update => {
+                let to = self.to()?;
+                self.update_commands(kind, &to)
+            }
+            StepKind::Checks => {
+                let to = self.to()?;
+                self.rebuild_and_check(kind, &to)
+            }
+            StepKind::Switch => self.switch(),
+            StepKind::LiveChecks => self.live_checks(),
+            StepKind::Release => self.release(),
+        }
+    }
+
+    /// Takes back a step that was begun, done or not.
+    pub(super) fn take_back(&mut self, kind: StepKind) -> Result<(), Stop> {
+        match kind {
+            // Snapshots stay: they are history, and what was verified is worth keeping.
+            StepKind::Backup | StepKind::Freeze => {}
+            // What these did is in the clone or in the new generation, and goes with it.
+            StepKind::RehearseUpdate | StepKind::RehearseChecks | StepKind::Compare | StepKind::Discard => {}
+            StepKind::Update | StepKind::Checks | StepKind::LiveChecks => {}
+            // Taken back by the switch back, which first holds the writes again.
+            StepKind::Release => {}
+            StepKind::Clone => {
+                if !self.run.keep_test {
+                    self.engine.operations.delete_clone(&self.run.clone)?;
+                }
+                self.run.rehearsal = None;
+            }
+            StepKind::Hold => self.let_go_of_old()?,
+            StepKind::Prepare => {
+                if let Some(to) = &self.run.to {
+                    self.engine.operations.discard_generation(to)?;
+                }
+                self.run.to = None;
+            }
+            StepKind::Switch => self.switch_back()?,
+        }
+        Ok(())
+    }
+
+    fn backup(&mut self) -> Result<String, Stop> {
+        let message = format!("before the update to {} (run {})", self.run.to_platform, self.run.id);
+        let snapshot = self.engine.operations.snapshot(&self.run.from, &message, &self.run.who)?;
+        self.run.backup = Some(snapshot);
+        let verification = self.engine.operations.verify(snapshot)?;
+        self.run.verification = Some(verification);
+        Ok(format!(
+            "snapshot {}: {} objects and {} tables are as they should be",
+            snapshot.0, verification.objects, verification.tables
+        ))
+    }
+
+    fn clone_site(&mut self) -> Result<String, Stop> {
+        let operations = self.engine.operations;
+        // One that a crash left may be half made, or half updated.
+        operations.delete_clone(&self.run.clone)?;
+        let backup = self.run.backup.ok_or_else(|| missing("the backup"))?;
+        let rehearsal = operations.create_clone(&self.run.clone, backup, &self.run.to_platform)?;
+        self.run.rehearsal = Some(rehearsal.clone());
+        if self.run.read_only {
+            self.read_only(StepKind::Clone, &rehearsal, false)?;
+        }
+        Ok(format!("{rehearsal} on {}", self.run.to_platform))
+    }
+
+    fn update_commands(&mut self, kind: StepKind, of: &GenerationName) -> Result<String, Stop> {
+        let commands = self.recipe.update.commands.clone();
+        self.runner(kind).commands(of, &commands)?;
+        Ok(counted(commands.len(), "command"))
+    }
+
+    fn rebuild_and_check(&mut self, kind: StepKind, of: &GenerationName) -> Result<String, Stop> {
+        let rebuild = self.recipe.update.rebuild.clone();
+        let checks = self.all_checks();
+        let mut runner = self.runner(kind);
+        runner.commands(of, &rebuild)?;
+        let count = runner.checks(of, &checks, false)?;
+        Ok(format!("{}, {} passed", counted(rebuild.len(), "command"), counted(count, "check")))
+    }
+
+    fn compare(&mut self) -> Result<String, Stop> {
+        let backup = self.run.backup.ok_or_else(|| missing("the backup"))?;
+        let changes = self.engine.operations.compare(backup, &self.rehearsal()?)?;
+        let files = &changes.files;
+        let message = format!(
+            "the update changed {}, added {}, removed {}, and touched {}",
+            counted(files.changed, "file"),
+            files.added,
+            files.removed,
+            counted(changes.tables.len(), "table"),
+        );
+        self.run.changes = Some(changes);
+        // What was rehearsed happens again while writes are held: the copy, the update, the checks.
+        let rehearsed = [StepKind::Clone, StepKind::RehearseUpdate, StepKind::RehearseChecks];
+        self.run.window_seconds_expected =
+            rehearsed.iter().map(|kind| self.run.step(*kind).and_then(|step| step.seconds())).sum();
+        Ok(message)
+    }
+
+    fn discard(&mut self) -> Result<String, Stop> {
+        if self.run.keep_test {
+            return Ok(format!("kept: {}", self.run.clone));
+        }
+        self.engine.operations.delete_clone(&self.run.clone)?;
+        self.run.rehearsal = None;
+        Ok(String::new())
+    }
+
+    fn hold(&mut self) -> Result<String, Stop> {
+        self.run.held = Some(self.engine.operations.now());
+        let from = self.run.from.clone();
+        let switched_on = !self.run.read_only && self.read_only(StepKind::Hold, &from, true)?;
+        self.run.from_hold = Some(self.engine.operations.hold_writes(&from)?);
+        Ok(if switched_on { "the application is in read-only mode" } else { "writers wait" }.to_owned())
+    }
+
+    fn freeze(&mut self) -> Result<String, Stop> {
+        let message = format!("what the update to {} began with (run {})", self.run.to_platform, self.run.id);
+        let snapshot = self.engine.operations.snapshot(&self.run.from, &message, &self.run.who)?;
+        self.require_hold()?;
+        self.run.frozen = Some(snapshot);
+        Ok(format!("snapshot {}", snapshot.0))
+    }
+
+    fn prepare(&mut self) -> Result<String, Stop> {
+        let operations = self.engine.operations;
+        if let Some(left) = &self.run.to {
+            operations.discard_generation(left)?;
+        }
+        let frozen = self.run.frozen.ok_or_else(|| missing("the snapshot of what is held"))?;
+        let to = operations.reserve_generation(&self.run.site)?;
+        self.run.to = Some(to.clone());
+        self.save()?;
+        operations.prepare_generation(&to, frozen, &self.run.to_platform)?;
+        // It was frozen in read-only mode, in which no update would work.
+        self.read_only(StepKind::Prepare, &to, false)?;
+        Ok(format!("{to} on {}", self.run.to_platform))
+    }
+
+    fn switch(&mut self) -> Result<String, Stop> {
+        let operations = self.engine.operations;
+        let to = self.to()?;
+        // Writes must not be taken before the checks of the live site have passed: switching back would lose them.
+        let hold_after = self.recipe.update.hold_after_switch;
+        let switched_on =
+            (hold_after || self.run.read_only) && self.read_only(StepKind::Switch, &to, true)?;
+        if hold_after && !switched_on {
+            self.run.to_hold = Some(operations.hold_writes(&to)?);
+            self.save()?;
+        }
+        let hold = Some(self.require_hold()?);
+        let (site, from) = (self.run.site.clone(), self.run.from.number);
+        operations.switch_live(&Switch { site, from, to: to.number, hold })?;
+        self.run.switched = Some(operations.now());
+        Ok(format!("{to} is live"))
+    }
+
+    fn live_checks(&mut self) -> Result<String, Stop> {
+        let (to, checks) = (self.to()?, self.all_checks());
+        let count = self.runner(StepKind::LiveChecks).checks(&to, &checks, true)?;
+        Ok(format!("{} passed", counted(count, "check")))
+    }
+
+    fn release(&mut self) -> Result<String, Stop> {
+        let to = self.to()?;
+        self.end_hold(self.run.to_hold)?;
+        if !self.run.read_only {
+            self.read_only(StepKind::Release, &to, false)?;
+        }
+        // The old generation is read-only since the switch: whoever still waits to write to it is refused.
+        self.end_hold(self.run.from_hold)?;
+        self.run.released = Some(self.engine.operations.now());
+        Ok(match (self.run.window_seconds(), self.run.window_seconds_expected) {
+            (Some(held), Some(expected)) => {
+                format!("writes were held for {held:.1} s, {expected:.1} s expected")
+            }
+            _ => String::new(),
+        })
+    }
+
+    /// Makes the old generation live again, if it is not. What the new one may have taken meanwhile is kept in a
+    /// snapshot, taken after the switch back: by then the new generation is read-only, and visitors do not wait.
+    fn switch_back(&mut self) -> Result<(), Stop> {
+        let operations = self.engine.operations;
+        let Some(to) = self.run.to.clone() else { return Ok(()) };
+        let (site, from) = (self.run.site.clone(), self.run.from.number);
+        if operations.live_generation(&site)? == to.number {
+            self.run.switched.get_or_insert(operations.now());
+            self.save()?;
+            operations.switch_live(&Switch { site, from: to.number, to: from, hold: None })?;
+        }
+        let was_held = self.run.to_hold.is_some_and(|hold| operations.is_held(hold));
+        if self.run.switched.is_some() && !was_held && self.run.left_behind.is_none() {
+            let message = format!("what generation {to} held when run {} was switched back", self.run.id);
+            self.run.left_behind = Some(operations.snapshot(&to, &message, &self.run.who)?);
+            self.save()?;
+        }
+        self.end_hold(self.run.to_hold)?;
+        Ok(())
+    }
+
+    fn let_go_of_old(&mut self) -> Result<(), Stop> {
+        self.end_hold(self.run.from_hold)?;
+        self.run.from_hold = None;
+        let from = self.run.from.clone();
+        if !self.run.read_only {
+            self.read_only(StepKind::Hold, &from, false)?;
+        }
+        self.run.released = Some(self.engine.operations.now());
+        Ok(())
+    }
+
+    fn end_hold(&self, hold: Option<HoldId>) -> Result<(), Failure> {
+        hold.map_or(Ok(()), |hold| self.engine.operations.release_writes(hold))
+    }
+
+    fn require_hold(&self) -> Result<HoldId, Failure> {
+        match self.run.from_hold {
+            Some(hold) if self.engine.operations.is_held(hold) => Ok(hold),
+            _ => {
+                Err("the hold of writes has ended too early: what was made lacks what was written since"
+                    .into())
+            }
+        }
+    }
+
+    /// Switches the application's read-only mode; whether it has one.
+    fn read_only(&mut self, kind: StepKind, of: &GenerationName, on: bool) -> Result<bool, Failure> {
+        let Some(mode) = &self.recipe.readonly else { return Ok(false) };
+        let command: Command = if on { mode.on.clone() } else { mode.off.clone() };
+        self.runner(kind).commands(of, &[command])?;
+        Ok(true)
+    }
+
+    fn all_checks(&self) -> Vec<Check> {
+        let given = self.run.checks.iter().map(|line| Check {
+            title: line.clone(),
+            expectation: Expectation::Command(line.clone()),
+            seconds_max: self.recipe.timeout_seconds,
+        });
+        self.recipe.checks.iter().cloned().chain(given).collect()
+    }
+
+    fn runner(&mut self, step: StepKind) -> Runner<'_> {
+        Runner {
+            operations: self.engine.operations,
+            events: self.engine.events,
+            recipe: &self.recipe,
+            run: self.run.id.to_string(),
+            step,
+            transcript: &mut self.transcript,
+        }
+    }
+
+    fn to(&self) -> Result<GenerationName, Failure> {
+        self.run.to.clone().ok_or_else(|| missing("the new generation"))
+    }
+
+    fn rehearsal(&self) -> Result<GenerationName, Failure> {
+        self.run.rehearsal.clone().ok_or_else(|| missing("the clone"))
+    }
+}
+
+/// A step needs what an earlier one has written down; that it is not there means a damaged journal.
+fn missing(what: &str) -> Failure {
+    format!("the journal does not say which {what} is: abort the run").into()
+}
+
+fn counted(count: impl TryInto<u64>, noun: &str) -> String {
+    match count.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
+    }
+}
+
+/// What a step of a run does, for people.
+pub(super) fn title(kind: StepKind, run: &Run) -> String {
+    let (site, clone, target) = (&run.site, &run.clone, &run.to_platform);
+    match kind {
+        StepKind::Backup => format!("take a snapshot of {site} and verify that it can be restored"),
+        StepKind::Clone => format!("clone files and database to {clone} on {target}"),
+        StepKind::RehearseUpdate => format!("update {clone}"),
+        StepKind::RehearseChecks => format!("rebuild the caches of {clone} and check it"),
+        StepKind::Compare => "compare the clone with the snapshot".to_owned(),
+        StepKind::Discard if run.keep_test => format!("keep {clone}"),
+        StepKind::Discard => format!("delete {clone}"),
+        StepKind::Hold => format!("hold writes to {site}"),
+        StepKind::Freeze => "take a snapshot of what is held".to_owned(),
+        StepKind::Prepare => format!("make a new generation of {site} on {target}"),
+        StepKind::Update => "update the new generation".to_owned(),
+        StepKind::Checks => "rebuild the caches of the new generation and check it".to_owned(),
+        StepKind::Switch => "make the new generation live".to_owned(),
+        StepKind::LiveChecks => format!("check {site} as visitors see it"),
+        StepKind::Release => "accept writes again".to_owned(),
+    }
+}

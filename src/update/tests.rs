@@ -1,0 +1,274 @@
+//! Runs against a site in memory: an error, a kill, or both, at every point.
+
+mod model;
+mod operations;
+
+use self::model::{Fault, Model, request, site};
+use super::*;
+use crate::base::encoding;
+use crate::history::Record;
+
+/// An application with a read-only mode.
+const POLITE: &str = r#"
+title = "Polite"
+programs = ["php"]
+readonly = { on = "read-only on", off = "read-only off" }
+update = { commands = ["update"], rebuild = ["rebuild"] }
+check = [{ run = "check" }, { page = "/", contains = ["two says"], lacks = ["Warning"] }]
+"#;
+
+/// An application without one: its writers wait.
+const PLAIN: &str = r#"
+title = "Plain"
+update = { commands = ["update"], rebuild = ["rebuild"] }
+check = [{ run = "check" }]
+"#;
+
+/// An application that writes for every page.
+const BUSY: &str = r#"
+title = "Busy"
+update = { commands = ["update"], rebuild = ["rebuild"], hold_after_switch = false }
+check = [{ run = "check" }]
+"#;
+
+const RECIPES: [&str; 3] = [POLITE, PLAIN, BUSY];
+
+/// How many points a run without a fault has.
+fn points_of(recipe: &str, prepare: fn(&mut Model)) -> u64 {
+    let mut model = Model::new(recipe);
+    prepare(&mut model);
+    let run = model.attempt(|engine| engine.start(&request()).unwrap()).unwrap();
+    assert_eq!(run.state, RunState::Done, "{} {}", run.reason, run.obstacle);
+    model.assert_ended_well(&run);
+    model.points()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Answer {
+    Resume,
+    Abort,
+}
+
+impl Answer {
+    fn give(self, model: &Model) -> Option<Result<Run, UpdateError>> {
+        model.attempt(|engine| match self {
+            Answer::Resume => engine.resume(&site()),
+            Answer::Abort => engine.abort(&site()),
+        })
+    }
+}
+
+/// Starts a run and answers every interruption in the same way until it has ended. `None`: it never began.
+fn drive(model: &Model, answer: Answer) -> Option<Run> {
+    let mut last = model.attempt(|engine| engine.start(&request()));
+    for _ in 0..6 {
+        if let Some(Ok(run)) = &last
+            && run.state.is_final()
+        {
+            model.assert_ended_well(run);
+            return Some(run.clone());
+        }
+        if model.unfinished(&site()).unwrap().is_none() {
+            // Killed or failed before the first entry of the journal, or after the last.
+            let ended = model.list(&site()).unwrap().pop();
+            if let Some(run) = &ended {
+                model.assert_ended_well(run);
+            }
+            return ended;
+        }
+        last = answer.give(model);
+    }
+    panic!("the run does not end");
+}
+
+#[test]
+fn a_run_without_a_fault_updates_the_site_and_reports() {
+    let model = Model::new(POLITE);
+    let run = model.attempt(|engine| engine.start(&request()).unwrap()).unwrap();
+    assert_eq!(run.state, RunState::Done);
+    model.assert_ended_well(&run);
+    assert_eq!(model.live(), 2);
+    assert!(run.steps.iter().all(|step| step.state == StepState::Done && step.seconds().unwrap() > 0.0));
+    assert!(run.window_seconds().unwrap() > 0.0 && run.window_seconds_expected.unwrap() > 0.0);
+    assert_eq!(run.verification.unwrap().objects, 3);
+    assert!(model.output().contains("$ update\nupdate for rehearse-update\n"), "{}", model.output());
+    assert!(model.output().contains("GET /: status 200"));
+    let bytes = encoding::encode(Run::VERSION, &run);
+    assert_eq!(encoding::decode::<Run>(Run::VERSION, &bytes).unwrap(), run);
+    let events = model.events.borrow();
+    let started = events.iter().filter(|event| matches!(event, Event::Started { .. })).count();
+    assert_eq!(started, Strategy::Switch.steps().len());
+}
+
+#[test]
+fn a_site_in_read_only_mode_stays_in_it() {
+    let mut model = Model::new(POLITE);
+    model.set_read_only();
+    let run = model.attempt(|engine| engine.start(&request()).unwrap()).unwrap();
+    assert_eq!(run.state, RunState::Done);
+    model.assert_ended_well(&run);
+}
+
+#[test]
+fn an_error_anywhere_ends_with_the_site_as_it_was_or_updated() {
+    for recipe in RECIPES {
+        let mut ends = std::collections::BTreeMap::new();
+        for point in 0..points_of(recipe, |_| {}) {
+            let model = Model::new(recipe);
+            model.plan_faults(&[(point, Fault::Error)]);
+            if let Some(run) = drive(&model, Answer::Abort) {
+                *ends.entry(format!("{:?}", run.state)).or_insert(0) += 1;
+            }
+        }
+        assert!(ends["Failed"] > 20 && ends["RolledBack"] > 1 && ends["Aborted"] > 10, "{ends:?}");
+    }
+}
+
+#[test]
+fn a_kill_anywhere_can_be_resumed_and_aborted() {
+    for recipe in RECIPES {
+        for answer in [Answer::Resume, Answer::Abort] {
+            for point in 0..points_of(recipe, |_| {}) {
+                let model = Model::new(recipe);
+                model.plan_faults(&[(point, Fault::Kill)]);
+                let Some(run) = drive(&model, answer) else { continue };
+                let expected = match answer {
+                    Answer::Resume => RunState::Done,
+                    Answer::Abort => RunState::Aborted,
+                };
+                // A kill after the last entry finds nothing to abort.
+                assert!(run.state == expected || point + 1 == model.points(), "{point}: {:?}", run.state);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kill_anywhere_leaves_a_read_only_site_read_only() {
+    for answer in [Answer::Resume, Answer::Abort] {
+        for point in 0..points_of(POLITE, Model::set_read_only) {
+            let mut model = Model::new(POLITE);
+            model.set_read_only();
+            model.plan_faults(&[(point, Fault::Kill)]);
+            drive(&model, answer);
+        }
+    }
+}
+
+#[test]
+fn two_faults_anywhere_lose_nothing() {
+    for recipe in [POLITE, PLAIN] {
+        let points = points_of(recipe, |_| {});
+        for faults in [[Fault::Kill, Fault::Kill], [Fault::Error, Fault::Kill], [Fault::Kill, Fault::Error]] {
+            for answer in [Answer::Resume, Answer::Abort] {
+                for first in 0..points {
+                    // The second comes while the run is resumed, aborted or undone. Not every pair, but over all
+                    // first faults every distance.
+                    for second in (first + 1 + first % 20..first + 61).step_by(20) {
+                        let model = Model::new(recipe);
+                        model.plan_faults(&[(first, faults[0]), (second, faults[1])]);
+                        drive(&model, answer);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn failing_live_checks_switch_back() {
+    for recipe in RECIPES {
+        let model = Model::new(recipe);
+        model.live_checks_fail.set(true);
+        let run = model.attempt(|engine| engine.start(&request()).unwrap()).unwrap();
+        assert_eq!(run.state, RunState::RolledBack);
+        assert!(run.reason.contains("as visitors see it"), "{}", run.reason);
+        assert_eq!(run.left_behind.is_some(), recipe != PLAIN, "only a held database needs no snapshot");
+        model.assert_ended_well(&run);
+    }
+}
+
+#[test]
+fn a_person_decides_when_the_new_generation_may_have_taken_writes() {
+    let model = Model::new(PLAIN);
+    model.live_checks_fail.set(true);
+    let after_switch = (0..points_of(PLAIN, |_| {})).find(|point| {
+        let model = Model::new(PLAIN);
+        model.plan_faults(&[(*point, Fault::Kill)]);
+        model.attempt(|engine| engine.start(&request()));
+        model.live() == 2
+    });
+    model.plan_faults(&[(after_switch.unwrap(), Fault::Kill)]);
+    assert!(model.attempt(|engine| engine.start(&request())).is_none());
+    let run = Answer::Resume.give(&model).unwrap().unwrap();
+    assert_eq!((run.state, model.live()), (RunState::Interrupted, 2));
+    assert!(run.obstacle.contains("abort to switch back"), "{}", run.obstacle);
+    let run = Answer::Abort.give(&model).unwrap().unwrap();
+    assert_eq!((run.state, model.live()), (RunState::Aborted, 1));
+    assert!(run.left_behind.is_some());
+    model.assert_ended_well(&run);
+}
+
+#[test]
+fn a_wish_is_granted_between_steps() {
+    for recipe in RECIPES {
+        for point in 0..points_of(recipe, |_| {}) {
+            for wish in [Wish::Abort, Wish::Suspend] {
+                let model = Model::new(recipe);
+                model.wish.set(Some((point, wish)));
+                let run = model.attempt(|engine| engine.start(&request()).unwrap()).unwrap();
+                match (wish, run.state) {
+                    (_, RunState::Done) | (Wish::Abort, RunState::Aborted) => model.assert_ended_well(&run),
+                    (Wish::Suspend, RunState::Interrupted) => {
+                        model.wish.set(None);
+                        let run = Answer::Resume.give(&model).unwrap().unwrap();
+                        assert_eq!(run.state, RunState::Done);
+                        model.assert_ended_well(&run);
+                    }
+                    (wish, state) => panic!("{wish:?} gave {state:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kept_clone_survives_success_and_failure() {
+    for fails in [false, true] {
+        let model = Model::new(POLITE);
+        model.live_checks_fail.set(fails);
+        let asked = UpdateRequest { keep_test: true, ..request() };
+        let run = model.attempt(|engine| engine.start(&asked).unwrap()).unwrap();
+        assert_eq!(run.state, if fails { RunState::RolledBack } else { RunState::Done });
+        assert_eq!(model.clones(), 1);
+    }
+}
+
+#[test]
+fn a_site_has_one_run_at_a_time() {
+    let model = Model::new(POLITE);
+    model.plan_faults(&[(20, Fault::Kill)]);
+    assert!(model.attempt(|engine| engine.start(&request())).is_none());
+    let error = model.attempt(|engine| engine.start(&request()).unwrap_err()).unwrap();
+    assert!(error.to_string().contains("--resume"), "{error}");
+    assert!(matches!(model.refuse_if_busy(&site()), Err(UpdateError::Interrupted { .. })));
+    Answer::Abort.give(&model).unwrap().unwrap();
+    model.refuse_if_busy(&site()).unwrap();
+    assert!(matches!(Answer::Abort.give(&model), Some(Err(UpdateError::NothingInterrupted { .. }))));
+}
+
+#[test]
+fn a_plan_names_the_steps_and_changes_nothing() {
+    let model = Model::new(POLITE);
+    let plan = |model: &Model| model.attempt(|engine| engine.plan(&request())).unwrap().unwrap();
+    let before = plan(&model);
+    assert_eq!((before.from.as_str(), before.to.as_str()), ("one (1.0)", "two (2.0)"));
+    assert_eq!(before.steps.len(), Strategy::Switch.steps().len());
+    assert!(before.steps[1].title.contains("example.com--rehearsal-RUN on two"), "{}", before.steps[1].title);
+    assert_eq!(before.window_seconds_expected, None);
+    assert_eq!((model.live(), model.list(&site()).unwrap().len()), (1, 0));
+    let run = model.attempt(|engine| engine.start(&request()).unwrap()).unwrap();
+    let after = plan(&model);
+    assert_eq!(after.window_seconds_expected, run.window_seconds());
+    assert!(after.steps.iter().all(|step| step.seconds_expected.is_some()));
+}

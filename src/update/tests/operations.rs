@@ -1,0 +1,285 @@
+//! The operations and the journal of the site in memory.
+
+use super::super::*;
+use super::model::{Made, Model, new_made, platform, site, snapshot_id};
+use crate::base::{Lane, PlatformName, SiteName, Timestamp};
+use crate::history::SnapshotId;
+use crate::objects::{Kind, ObjectId};
+use crate::site::{Facts, GenerationName, Place, Platform, Recipe};
+
+impl Operations for Model {
+    fn now(&self) -> Timestamp {
+        self.clock.set(self.clock.get() + 1_000_000_000);
+        Timestamp(self.clock.get())
+    }
+
+    fn inspect(&self, site: &SiteName, _: &PlatformName) -> Result<Inspection, Failure> {
+        self.point()?;
+        let live = self.world.borrow().live[site];
+        Ok(Inspection {
+            live,
+            platform: platform("one"),
+            version: Some("1.0".to_owned()),
+            target_version: Some("2.0".to_owned()),
+            target_drift: None,
+            recipe: Recipe::parse("model", &self.recipe, "the test").unwrap(),
+            missing_from_target: Vec::new(),
+            missing_programs: Vec::new(),
+            read_only: self.read_only,
+            free_bytes: 1 << 30,
+            database_bytes: 1 << 20,
+        })
+    }
+
+    fn snapshot(&self, of: &GenerationName, _: &str, _: &str) -> Result<SnapshotId, Failure> {
+        self.point()?;
+        let mut world = self.world.borrow_mut();
+        let database = world.generations[of].database.clone();
+        world.snapshots.push(database);
+        let id = snapshot_id(world.snapshots.len() - 1);
+        drop(world);
+        self.point()?;
+        Ok(id)
+    }
+
+    fn verify(&self, _: SnapshotId) -> Result<Verification, Failure> {
+        self.point()?;
+        Ok(Verification { objects: 3, bytes: 4096, tables: 2 })
+    }
+
+    fn create_clone(
+        &self,
+        name: &SiteName,
+        snapshot: SnapshotId,
+        platform: &PlatformName,
+    ) -> Result<GenerationName, Failure> {
+        self.point()?;
+        let generation = self.reserve_generation(name)?;
+        let mut world = self.world.borrow_mut();
+        let place = (0..world.snapshots.len()).find(|place| snapshot_id(*place) == snapshot).unwrap();
+        assert!(world.clones.insert(name.clone()), "the clone is there already");
+        let made = new_made(platform, world.snapshots[place].clone());
+        world.generations.insert(generation.clone(), made);
+        world.live.insert(name.clone(), generation.number);
+        drop(world);
+        self.point()?;
+        self.world.borrow_mut().generations.get_mut(&generation).unwrap().complete = true;
+        self.point()?;
+        Ok(generation)
+    }
+
+    fn delete_clone(&self, name: &SiteName) -> Result<(), Failure> {
+        self.point()?;
+        let mut world = self.world.borrow_mut();
+        assert!(*name != site(), "the live site would be deleted");
+        world.clones.remove(name);
+        world.generations.retain(|generation, _| generation.site != *name);
+        drop(world);
+        self.point()
+    }
+
+    fn reserve_generation(&self, site: &SiteName) -> Result<GenerationName, Failure> {
+        self.point()?;
+        let mut world = self.world.borrow_mut();
+        let number = world.reserved.entry(site.clone()).or_default();
+        *number += 1;
+        Ok(GenerationName { site: site.clone(), number: *number })
+    }
+
+    fn prepare_generation(
+        &self,
+        name: &GenerationName,
+        snapshot: SnapshotId,
+        platform: &PlatformName,
+    ) -> Result<(), Failure> {
+        self.point()?;
+        let mut world = self.world.borrow_mut();
+        let place = (0..world.snapshots.len()).find(|place| snapshot_id(*place) == snapshot).unwrap();
+        let made = new_made(platform, world.snapshots[place].clone());
+        assert!(world.generations.insert(name.clone(), made).is_none(), "a number is used again");
+        drop(world);
+        self.point()?;
+        self.world.borrow_mut().generations.get_mut(name).unwrap().complete = true;
+        self.point()
+    }
+
+    fn discard_generation(&self, name: &GenerationName) -> Result<(), Failure> {
+        self.point()?;
+        let mut world = self.world.borrow_mut();
+        assert!(world.live[&name.site] != name.number, "the live generation would be discarded");
+        world.generations.remove(name);
+        drop(world);
+        self.point()
+    }
+
+    fn facts(&self, of: &GenerationName) -> Result<Facts, Failure> {
+        let platform = Platform {
+            name: self.world.borrow().generations[of].platform.clone(),
+            directory: "/platform".to_owned(),
+            sites: "web/sites".parse().unwrap(),
+            docroot: Some("web".parse().unwrap()),
+            code: ObjectId::of(Kind::TreePage, b""),
+            added: Timestamp::default(),
+            version: None,
+        };
+        Ok(Facts {
+            generation: of.clone(),
+            place: Place::new(&platform, Lane::A, &of.site),
+            platform: platform.name,
+            uri: format!("http://{}", of.site),
+            run: String::new(),
+            step: String::new(),
+            php: "php".to_owned(),
+        })
+    }
+
+    fn run_command(
+        &self,
+        request: &CommandRequest,
+        output: &mut dyn FnMut(&str),
+    ) -> Result<CommandEnd, Failure> {
+        self.point()?;
+        output(&format!("{} for {}", request.line, request.environment["SITEFS_STEP"]));
+        let change = |change: &dyn Fn(&mut Made) -> bool| {
+            let mut world = self.world.borrow_mut();
+            let held = world.holds.values().any(|held| *held == request.generation);
+            let is_live = world.live[&request.generation.site] == request.generation.number;
+            let failing = self.live_checks_fail.get() && is_live && request.generation.number > 1;
+            let made = world.generations.get_mut(&request.generation).unwrap();
+            let writes = request.line != "check" && request.line != "the given check";
+            change(made) && made.complete && made.writable && !(writes && held) && !failing
+        };
+        let succeeded = match request.line.as_str() {
+            "read-only on" => change(&|made| {
+                made.database.read_only_mode = true;
+                true
+            }),
+            "read-only off" => change(&|made| {
+                made.database.read_only_mode = false;
+                true
+            }),
+            // Like many an application's update, it cannot go on from where it was cut off.
+            "update" => {
+                let began = change(&|made| {
+                    let ready = !made.database.half_updated && !made.database.read_only_mode;
+                    made.database.half_updated = true;
+                    ready && made.database.schema == 1
+                });
+                self.point()?;
+                began
+                    && change(&|made| {
+                        made.database.half_updated = false;
+                        made.database.schema = 2;
+                        true
+                    })
+            }
+            "rebuild" => change(&|made| !made.database.read_only_mode),
+            "check" | "the given check" => change(&|made| {
+                let schema = if made.platform.as_str() == "two" { 2 } else { 1 };
+                made.database.schema == schema && !made.database.half_updated
+            }),
+            other => panic!("no such command: {other}"),
+        };
+        self.point()?;
+        Ok(CommandEnd::Status(i32::from(!succeeded)))
+    }
+
+    fn fetch_page(&self, request: &PageRequest) -> Result<Page, Failure> {
+        self.point()?;
+        let world = self.world.borrow();
+        let live = GenerationName { site: request.site.clone(), number: world.live[&request.site] };
+        Ok(Page { status: 200, body: format!("{} says hello", world.generations[&live].platform) })
+    }
+
+    fn compare(&self, _: SnapshotId, _: &GenerationName) -> Result<Changes, Failure> {
+        self.point()?;
+        Ok(Changes::default())
+    }
+
+    fn hold_writes(&self, generation: &GenerationName) -> Result<HoldId, Failure> {
+        self.point()?;
+        let mut world = self.world.borrow_mut();
+        world.holds_given += 1;
+        let id = world.holds_given;
+        world.holds.insert(id, generation.clone());
+        drop(world);
+        match self.point() {
+            Ok(()) => Ok(HoldId(id)),
+            Err(failure) => {
+                self.world.borrow_mut().holds.remove(&id);
+                Err(failure)
+            }
+        }
+    }
+
+    fn is_held(&self, hold: HoldId) -> bool {
+        self.world.borrow().holds.contains_key(&hold.0)
+    }
+
+    fn release_writes(&self, hold: HoldId) -> Result<(), Failure> {
+        self.point()?;
+        self.world.borrow_mut().holds.remove(&hold.0);
+        self.point()
+    }
+
+    fn live_generation(&self, site: &SiteName) -> Result<u64, Failure> {
+        self.point()?;
+        Ok(self.world.borrow().live[site])
+    }
+
+    fn switch_live(&self, switch: &Switch) -> Result<(), Failure> {
+        self.point()?;
+        let name = |number| GenerationName { site: switch.site.clone(), number };
+        let set_writable = |number, writable| {
+            self.world.borrow_mut().generations.get_mut(&name(number)).unwrap().writable = writable;
+        };
+        set_writable(switch.from, false);
+        let held = switch.hold.is_none_or(|hold| self.is_held(hold));
+        if let (true, Ok(())) = (held, self.point()) {
+            let mut world = self.world.borrow_mut();
+            world.live.insert(switch.site.clone(), switch.to);
+            world.visited.insert(switch.to);
+            drop(world);
+            set_writable(switch.to, true);
+            // The transaction is durable, and yet the answer may be an error.
+            return self.point();
+        }
+        set_writable(switch.from, true);
+        Err("the pointer was not moved".into())
+    }
+}
+
+impl Journal for Model {
+    fn begin(&self, run: &Run) -> Result<(), UpdateError> {
+        assert!(self.world.borrow().claim.is_none());
+        self.save(run)
+    }
+
+    fn save(&self, run: &Run) -> Result<(), UpdateError> {
+        self.point().map_err(|failure| UpdateError::Refused(failure.to_string()))?;
+        let key = Run::key(&run.site, &run.id);
+        let mut world = self.world.borrow_mut();
+        world.runs.insert(key.clone(), run.clone());
+        world.claim = (!run.state.is_final()).then_some(key);
+        drop(world);
+        // Here the daemon can be killed; an error would say that the transaction has not happened.
+        let _ = self.point();
+        Ok(())
+    }
+
+    fn save_output(&self, _: &Run, place: usize, output: &StepOutput) -> Result<(), UpdateError> {
+        self.point().map_err(|failure| UpdateError::Refused(failure.to_string()))?;
+        self.world.borrow_mut().outputs.insert(format!("{place:02}"), output.text.clone());
+        Ok(())
+    }
+
+    fn unfinished(&self, _: &SiteName) -> Result<Option<Run>, UpdateError> {
+        let world = self.world.borrow();
+        Ok(world.claim.as_ref().map(|key| world.runs[key].clone()))
+    }
+
+    fn list(&self, _: &SiteName) -> Result<Vec<Run>, UpdateError> {
+        let world = self.world.borrow();
+        Ok(world.runs.values().cloned().collect())
+    }
+}
