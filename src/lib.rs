@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod control;
+pub mod database;
 pub mod history;
 pub mod live;
 pub mod objects;

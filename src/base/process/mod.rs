@@ -31,6 +31,8 @@ use std::time::Duration;
 
 use super::accounts::User;
 
+pub use std::process::ExitCode;
+
 pub use capture::Captured;
 pub use conversation::Conversation;
 pub use run::{Ending, Outcome, Stream};
@@ -332,9 +334,24 @@ pub fn exists(program: &str) -> bool {
     find_in(program.as_ref(), &path).is_some()
 }
 
-/// The file of the program that is running.
+/// The file of the program that is running. After an upgrade under a running program, that of the new one.
 pub fn current_program() -> io::Result<PathBuf> {
-    std::env::current_exe()
+    let file = std::env::current_exe()?;
+    // What the kernel says of a file that was replaced.
+    Ok(match file.as_os_str().to_str().and_then(|name| name.strip_suffix(" (deleted)")) {
+        Some(name) => PathBuf::from(name),
+        None => file,
+    })
+}
+
+/// The id of this process.
+pub fn own_id() -> u32 {
+    std::process::id()
+}
+
+/// Ends this process at once, without unwinding any of its threads.
+pub fn exit(code: i32) -> ! {
+    std::process::exit(code)
 }
 
 fn find_in(program: &OsStr, path: &OsStr) -> Option<PathBuf> {

@@ -1,0 +1,177 @@
+//! What can go wrong with databases.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::process::ProcessError;
+use crate::base::{FileError, accounts::AccountError};
+
+/// What can go wrong with a database.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// Something about the database or the place it is in, found by the child process that works on it.
+    #[error(transparent)]
+    Problem(#[from] Problem),
+    /// The child process could not be run, or broke off.
+    #[error("the process that works on the database failed: {0}")]
+    Process(#[from] ProcessError),
+    /// The child process spoke another protocol.
+    #[error(
+        "the process that works on the database answered {0:?}: was sitefs upgraded while its daemon runs? Restart the daemon"
+    )]
+    Protocol(String),
+    /// A file of sitefs' own, or a dump.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The database's owner could not be looked up.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// A hold ended by itself before it was released: what was captured since may not be one state.
+    #[error("writes to {} were held for {} s, the longest allowed, and then let go: what was captured is not one state. Try again when the machine is less busy, or allow a longer hold", path.display(), limit.as_secs_f64())]
+    HoldExpired {
+        /// The database.
+        path: PathBuf,
+        /// The longest a hold may last.
+        limit: Duration,
+    },
+}
+
+/// Something about a database or its place. Travels from the process that finds it to the one that reports it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Problem {
+    /// No such file.
+    #[error("there is no database file {}: name the right one with `site set SITE database sqlite:PATH`", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Something else than a SQLite database.
+    #[error("{} is not an SQLite database{}", path.display(), hint(*looks_encrypted))]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+        /// Whether its beginning has no structure, as that of an encrypted database.
+        looks_encrypted: bool,
+    },
+    /// Somebody else held a lock for too long.
+    #[error("{} is locked: {} held on to it for more than {} s. Wait for it to finish, or stop it, and try again", path.display(), holders(processes), waited_ms / 1000)]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// How long it was waited for, in milliseconds.
+        waited_ms: u64,
+        /// The processes that hold locks on it, as far as this user may know: `1234 (php-fpm8.2)`.
+        processes: Vec<String>,
+    },
+    /// The file or its directory may not be read or written.
+    #[error("user {user} may not {action} {}: correct the owner and mode of the file and of its directory ({message})", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// `open` or `write`.
+        action: String,
+        /// The user the work was done as.
+        user: String,
+        /// What SQLite said.
+        message: String,
+    },
+    /// The disk is full.
+    #[error("no space is left while working on {}: free some on its file system and in {}, where temporary files go", path.display(), temporary.display())]
+    DiskFull {
+        /// The database.
+        path: PathBuf,
+        /// Where temporary files go.
+        temporary: PathBuf,
+    },
+    /// The database is damaged.
+    #[error("the database {} is damaged: {}. Restore it from a snapshot: `database restore SITE --from SITE@ID`", path.display(), findings.join("; "))]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found, at most ten findings.
+        findings: Vec<String>,
+    },
+    /// A dump does not end as a dump should.
+    #[error("the dump is not complete: {reason}. Nothing was changed; dump again")]
+    DumpIncomplete {
+        /// How that shows.
+        reason: String,
+    },
+    /// A statement of a dump failed.
+    #[error("line {line} of the dump fails: {message}. Nothing was changed{}", advice(message))]
+    DumpFails {
+        /// The line its statement begins in, counted from 1.
+        line: u64,
+        /// What SQLite said.
+        message: String,
+    },
+    /// A raw database file was given whose journal was not.
+    #[error("{} may be in use, or was not closed cleanly: {} lies beside it, and without it the file is not whole. Dump it with `sqlite3 FILE .dump` and restore that", path.display(), journal.display())]
+    JournalBeside {
+        /// The file given.
+        path: PathBuf,
+        /// The journal.
+        journal: PathBuf,
+    },
+    /// A value is too long to be written as SQL.
+    #[error("a row of table {table} of {} is too long to be written as SQL (more than {bytes_max} bytes): take a snapshot instead of a dump", path.display())]
+    RowTooLong {
+        /// The database.
+        path: PathBuf,
+        /// The table.
+        table: String,
+        /// The longest statement SQLite reads, in bytes.
+        bytes_max: u64,
+    },
+    /// Any other error of SQLite.
+    #[error("SQLite cannot {action} {}: {message} (code {code})", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        action: String,
+        /// What SQLite said.
+        message: String,
+        /// Its extended result code.
+        code: i32,
+    },
+    /// A file could not be read or written.
+    #[error("{message}")]
+    File {
+        /// The whole message.
+        message: String,
+    },
+}
+
+impl From<FileError> for Problem {
+    fn from(error: FileError) -> Problem {
+        Problem::File { message: error.to_string() }
+    }
+}
+
+fn hint(looks_encrypted: bool) -> &'static str {
+    if looks_encrypted {
+        ": it may be encrypted (SQLCipher), which sitefs cannot read"
+    } else {
+        ": name the right file with `site set SITE database sqlite:PATH`"
+    }
+}
+
+fn holders(processes: &[String]) -> String {
+    match processes {
+        [] => "another process".to_owned(),
+        [one] => format!("process {one}"),
+        more => format!("processes {}", more.join(", ")),
+    }
+}
+
+fn advice(message: &str) -> &'static str {
+    if message.contains("no such collation") || message.contains("no such function") {
+        ": the database uses what only its application has. Restore from a snapshot, which needs no SQL"
+    } else {
+        ""
+    }
+}
