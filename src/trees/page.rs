@@ -283,3 +283,54 @@ impl<V: Value> Chunker<V> {
         Some(V::page(self.height, run))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objects::Kind;
+    use crate::trees::TreeId;
+    use crate::trees::testing::{file, store};
+
+    fn leaf(names: &[&[u8]]) -> Page {
+        let keys: Vec<NameKey> = names.iter().map(|name| NameKey::new(name)).collect();
+        Page::Leaf(Run::new(keys, names.iter().map(|_| file(1)).collect()))
+    }
+
+    #[test]
+    fn pages_round_trip() {
+        let id = ObjectId::of(Kind::TreePage, b"");
+        let mut names: [&[u8]; 3] = [b"a", b"b", b"not \xff utf-8"];
+        names.sort_by_key(|name| NameKey::new(name));
+        let page = leaf(&names);
+        let read = Page::decode(id, &page.encode()).unwrap();
+        assert_eq!((read.keys(), read.totals()), (page.keys(), page.totals()));
+        assert_eq!(read.encode(), page.encode());
+    }
+
+    #[test]
+    fn pages_that_do_not_hold_together_are_errors() {
+        let store = store();
+        let put = |page: &Page| store.trees.objects.put(Kind::TreePage, &page.encode()).unwrap();
+        let mut names: [&[u8]; 2] = [b"a", b"b"];
+        names.sort_by_key(|name| NameKey::new(name));
+        let good = put(&leaf(&names));
+        let child = |page| Child { page, totals: Totals { nodes: 5, ..Totals::default() } };
+        let last = NameKey::new(names[1]);
+        let index = |height| {
+            let run = Run::new(vec![last.clone()], vec![child(good)]);
+            put(&Page::Index { height, run })
+        };
+        names.reverse();
+        let garbage = store.trees.objects.put(Kind::TreePage, b"not a page").unwrap();
+        let damaged = [put(&leaf(&names)), put(&leaf(&[])), index(0), index(2), index(255), garbage];
+        for tree in damaged.map(|id| Some(TreeId(id))) {
+            let key = NameKey::new(b"a");
+            assert!(matches!(store.trees.lookup(tree, &key), Err(TreesError::Page { .. })));
+            assert!(matches!(store.trees.list(tree, 0, 9), Err(TreesError::Page { .. })));
+            assert!(matches!(store.trees.at_position(tree, 0), Err(TreesError::Page { .. })));
+            assert!(matches!(store.trees.update(tree, &[(key, None)]), Err(TreesError::Page { .. })));
+        }
+        // Sums that promise more nodes than there are lead nowhere.
+        assert_eq!(store.trees.at_position(Some(TreeId(index(1))), 4).unwrap(), None);
+    }
+}
