@@ -17,6 +17,8 @@ pub mod names;
 pub mod process;
 pub mod span;
 pub mod tables;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use clock::Timestamp;
 pub use files::FileError;

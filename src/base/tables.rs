@@ -3,12 +3,21 @@
 //! Durability: a transaction committed with [`Durability::Immediate`] survives a power cut (measured: 54 of 54
 //! simulated cuts); one committed with [`Durability::Later`] becomes durable with the next immediate one, and is
 //! undone as a whole by a crash before that.
+//!
+//! After a failed read or write (a full disk, a broken device) the engine refuses everything until its file is opened
+//! again, which the next call here does: the tables then are as the last durable commit left them, so what was
+//! committed [`Durability::Later`] since is undone as by a crash.
 
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::{RwLock, RwLockReadGuard};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableError};
+
+/// How long a call waits for others to end before it opens the file again after a failure.
+const REOPEN_WAIT_MAX: Duration = Duration::from_millis(200);
 
 /// How long an open keeps trying while the file is still locked by a process that was just killed.
 const OPEN_RETRY_MAX: Duration = Duration::from_secs(5);
@@ -55,20 +64,27 @@ impl TablesError {
 
 /// A file of tables. One process at a time; any number of readers beside one writer.
 pub struct Tables {
-    database: redb::Database,
     path: PathBuf,
+    cache_bytes: usize,
+    /// `None` after a failure, while the file cannot be opened again.
+    database: RwLock<Option<redb::Database>>,
+    /// Whether the engine refuses everything until the file is opened again.
+    failed: AtomicBool,
 }
 
 /// A consistent view of all tables at one point in time.
 pub struct Reader<'a> {
     transaction: redb::ReadTransaction,
     tables: &'a Tables,
+    /// Keeps the file from being opened again meanwhile.
+    _open: RwLockReadGuard<'a, Option<redb::Database>>,
 }
 
 /// A transaction that changes tables. Dropped without [`Writer::commit`], it changes nothing.
 pub struct Writer<'a> {
     transaction: redb::WriteTransaction,
     tables: &'a Tables,
+    _open: RwLockReadGuard<'a, Option<redb::Database>>,
 }
 
 fn definition(table: &str) -> TableDefinition<'_, &'static [u8], &'static [u8]> {
@@ -78,29 +94,57 @@ fn definition(table: &str) -> TableDefinition<'_, &'static [u8], &'static [u8]> 
 impl Tables {
     /// Opens the file, creating it where it is missing, with a page cache of `cache_bytes`.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Tables, TablesError> {
+        let tables = Tables {
+            path: path.to_owned(),
+            cache_bytes,
+            database: RwLock::new(None),
+            failed: AtomicBool::new(false),
+        };
+        *tables.database.write() = Some(tables.open_file()?);
+        Ok(tables)
+    }
+
+    fn open_file(&self) -> Result<redb::Database, TablesError> {
         let started = Instant::now();
         loop {
-            match redb::Database::builder().set_cache_size(cache_bytes).create(path) {
-                Ok(database) => return Ok(Tables { database, path: path.to_owned() }),
+            match redb::Database::builder().set_cache_size(self.cache_bytes).create(&self.path) {
                 Err(redb::DatabaseError::DatabaseAlreadyOpen) if started.elapsed() < OPEN_RETRY_MAX => {
                     std::thread::sleep(Duration::from_millis(20));
                 }
-                Err(error) => {
-                    return Err(TablesError { path: path.to_owned(), source: Box::new(error.into()) });
-                }
+                result => return result.map_err(|error| self.error(error)),
             }
         }
     }
 
+    /// The open file, opened again after a failure. While others are still at it, theirs and this call fail.
+    fn opened(&self) -> Result<RwLockReadGuard<'_, Option<redb::Database>>, TablesError> {
+        if self.failed.load(Ordering::Acquire)
+            && let Some(mut database) = self.database.try_write_for(REOPEN_WAIT_MAX)
+            && self.failed.load(Ordering::Acquire)
+        {
+            // Closed first: the file is locked while it is open.
+            *database = None;
+            *database = Some(self.open_file()?);
+            self.failed.store(false, Ordering::Release);
+            log::info!("{} was opened again after a failure", self.path.display());
+        }
+        // Recursive: a thread may begin a transaction while it reads, and another wait to open the file again.
+        Ok(self.database.read_recursive())
+    }
+
     /// Begins reading the newest committed state.
     pub fn read(&self) -> Result<Reader<'_>, TablesError> {
-        let transaction = self.database.begin_read().map_err(|error| self.error(error))?;
-        Ok(Reader { transaction, tables: self })
+        let open = self.opened()?;
+        let database = open.as_ref().ok_or_else(|| self.error(redb::Error::DatabaseClosed))?;
+        let transaction = database.begin_read().map_err(|error| self.error(error))?;
+        Ok(Reader { transaction, tables: self, _open: open })
     }
 
     /// Begins a transaction; waits for the one under way.
     pub fn write(&self, durability: Durability) -> Result<Writer<'_>, TablesError> {
-        let mut transaction = self.database.begin_write().map_err(|error| self.error(error))?;
+        let open = self.opened()?;
+        let database = open.as_ref().ok_or_else(|| self.error(redb::Error::DatabaseClosed))?;
+        let mut transaction = database.begin_write().map_err(|error| self.error(error))?;
         // Quick repair saves the allocator state with each commit, so that opening after a crash does not walk
         // the whole file.
         transaction.set_quick_repair(durability == Durability::Immediate);
@@ -110,11 +154,15 @@ impl Tables {
                 Durability::Later => redb::Durability::None,
             })
             .expect("only a transaction that touches savepoints refuses, and this one is new");
-        Ok(Writer { transaction, tables: self })
+        Ok(Writer { transaction, tables: self, _open: open })
     }
 
     fn error(&self, source: impl Into<redb::Error>) -> TablesError {
-        TablesError { path: self.path.clone(), source: Box::new(source.into()) }
+        let source = Box::new(source.into());
+        if matches!(*source, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed) {
+            self.failed.store(true, Ordering::Release);
+        }
+        TablesError { path: self.path.clone(), source }
     }
 }
 
@@ -332,5 +380,30 @@ mod tests {
             })
             .unwrap();
         assert_eq!(rest, [b"c".to_vec()]);
+    }
+
+    #[test]
+    fn a_full_disk_refuses_changes_and_nothing_else() {
+        let Some(disk) = crate::base::testing::SmallDisk::mount(8 << 20) else { return };
+        let tables = Tables::open(&disk.path().join("tables"), 1 << 20).unwrap();
+        let put = |key: u32, length: usize| {
+            let mut writer = tables.write(Durability::Immediate)?;
+            writer.put("t", &key.to_be_bytes(), &vec![7; length])?;
+            writer.commit()
+        };
+        let filler = disk.path().join("filler");
+        for round in 1..4 {
+            put(round, 100).unwrap();
+            let mut file = std::fs::File::create(&filler).unwrap();
+            while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+            let error = put(100 + round, 3_000_000).unwrap_err();
+            assert!(error.is_disk_full(), "{error}");
+            assert!(put(100 + round, 3_000_000).is_err());
+            let reader = tables.read().unwrap();
+            assert_eq!(reader.get("t", &round.to_be_bytes()).unwrap(), Some(vec![7; 100]));
+            assert_eq!(reader.get("t", &(100 + round).to_be_bytes()).unwrap(), None);
+            std::fs::remove_file(&filler).unwrap();
+        }
+        put(100, 1_000_000).unwrap();
     }
 }

@@ -113,10 +113,10 @@ impl Index {
         Ok(totals.and_then(|bytes| Usage::decode(&bytes)).unwrap_or_default())
     }
 
-    /// Adds a batch and returns the totals after it.
-    pub(super) fn add(&self, mut batch: Batch, durability: Durability) -> Result<Usage, TablesError> {
+    /// Adds a batch and returns the totals after it. Durable.
+    pub(super) fn add(&self, mut batch: Batch) -> Result<Usage, TablesError> {
         batch.entries.sort_unstable_by_key(|(id, _)| *id);
-        let mut writer = self.tables.write(durability)?;
+        let mut writer = self.tables.write(Durability::Immediate)?;
         let totals = writer.get(STATE, TOTALS)?;
         let mut totals = totals.and_then(|bytes| Usage::decode(&bytes)).unwrap_or_default();
         let rows = batch.entries.iter().map(|(id, location)| (id.as_bytes(), encode_location(location)));

@@ -23,7 +23,6 @@ use super::media::{Media, PackFile};
 use super::record::{HEADER_LEN, Header, Location, PACK_HEADER_LEN};
 use super::{ObjectId, ObjectsError, Usage};
 use crate::base::FileError;
-use crate::base::tables::Durability;
 
 /// How many objects wait in memory (about 100 bytes each) before they go to the index together. The index keeps
 /// names in order, so a batch touches about as many pages as it has entries: larger batches share more of them.
@@ -237,7 +236,7 @@ impl Packs {
             appender.pending.len()
         };
         if waiting >= BATCH_OBJECTS {
-            self.index_pending(flushing, Durability::Later)?;
+            self.index_pending(flushing)?;
         }
         Ok(())
     }
@@ -265,15 +264,11 @@ impl Packs {
             let (pack, durable) = (appender.pack, appender.durable);
             appender.start(pack + 1, durable);
         }
-        self.index_pending(&flushing, Durability::Immediate)
+        self.index_pending(&flushing)
     }
 
     /// Moves what is durable from memory to the index.
-    pub(super) fn index_pending(
-        &self,
-        _flushing: &MutexGuard<'_, ()>,
-        durability: Durability,
-    ) -> Result<(), ObjectsError> {
+    fn index_pending(&self, _flushing: &MutexGuard<'_, ()>) -> Result<(), ObjectsError> {
         let batch = {
             let appender = self.appender.lock();
             let durable = appender.pending.iter().filter(|(_, location)| appender.is_durable(location));
@@ -285,7 +280,7 @@ impl Packs {
         };
         let sealed = batch.packs.clone();
         let ids: Vec<ObjectId> = batch.entries.iter().map(|(id, _)| *id).collect();
-        self.index.add(batch, durability)?;
+        self.index.add(batch)?;
         let mut appender = self.appender.lock();
         for id in ids {
             appender.pending.remove(&id);
@@ -299,7 +294,7 @@ impl Packs {
     pub(super) fn settle(&self) -> Result<(), ObjectsError> {
         let flushing = self.flushing.lock();
         self.flush_as(&flushing)?;
-        self.index_pending(&flushing, Durability::Immediate)
+        self.index_pending(&flushing)
     }
 
     /// After a failed device flush: everything since the last good one goes into a new pack (see the module).

@@ -16,7 +16,6 @@ use super::packs::{BATCH_OBJECTS, Packs};
 use super::record::{HEADER_LEN, Header, PACK_HEADER_LEN, PackHeader, PackHeaderError};
 use super::scan::{Stretch, scan};
 use crate::base::files;
-use crate::base::tables::Durability;
 
 /// A stretch of a pack that holds no record.
 struct Gap {
@@ -141,14 +140,14 @@ fn catch_up(index: &Index, number: u32, file: &dyn PackFile, from: u64) -> Resul
                 batch.entries.push((id, location));
                 if batch.entries.len() >= BATCH_OBJECTS {
                     batch.packs.push((number, location.end()));
-                    index.add(std::mem::take(&mut batch), Durability::Later)?;
+                    index.add(std::mem::take(&mut batch))?;
                 }
             }
             Stretch::Gap { offset, length, .. } => scanned.gaps.push(Gap { offset, length }),
         }
         Ok::<_, ObjectsError>(())
     })?;
-    index.add(batch, Durability::Later)?;
+    index.add(batch)?;
     Ok(scanned)
 }
 
@@ -159,7 +158,7 @@ fn report_damage(file: &dyn PackFile, gap: &Gap) {
 
 fn set_known(index: &Index, number: u32, len: u64) -> Result<(), ObjectsError> {
     let batch = Batch { entries: Vec::new(), packs: vec![(number, len)] };
-    index.add(batch, Durability::Immediate)?;
+    index.add(batch)?;
     Ok(())
 }
 
