@@ -3,6 +3,7 @@
 pub mod base;
 pub mod control;
 pub mod database;
+pub mod fuse;
 pub mod history;
 pub mod live;
 pub mod objects;

@@ -1,9 +1,18 @@
 //! The whole file system: the namespace and the volumes in it.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{FileKind, Handle, LiveError, Namespace, NodeAttributes, NodeId, Volume};
+use parking_lot::RwLock;
+
+use super::namespace::{Listed, NAMESPACE, NumberedNamespace};
+use super::{
+    Caller, FileKind, Handle, LiveError, Namespace, NodeAttributes, NodeId, OpenMode, RenameMode,
+    SetAttributes, SpaceReport, Volume, VolumeNumber, Volumes, XattrMode,
+};
+use crate::base::Timestamp;
 
 /// An entry of a directory listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +46,10 @@ pub struct OpenedFile {
 /// Something the kernel must forget, because it changed otherwise than through it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invalidation {
-    /// Attributes and pages of a node.
+    /// Attributes and pages of a node; of a directory its listing.
     Node(NodeId),
+    /// The attributes of a node alone.
+    Attributes(NodeId),
     /// A name in a directory, with what the kernel believes of it (negative entries too).
     Entry {
         /// The directory.
@@ -48,42 +59,391 @@ pub enum Invalidation {
     },
 }
 
-/// Where invalidations go. Called with no lock held; must not wait for an operation on the file system.
+/// Where invalidations go.
 pub trait Invalidations: Send + Sync {
-    /// Passes one on; returns when the kernel has taken it.
+    /// Takes one on its way to the kernel; does not wait.
     fn invalidate(&self, invalidation: Invalidation);
+
+    /// Waits until the kernel has taken everything passed on before: from then on nobody sees what was before.
+    /// Never called while an operation of the file system is being answered, or with a lock held that one needs:
+    /// the kernel may wait for that operation first.
+    fn flush(&self);
 }
 
 /// The namespace and the attached volumes. Every operation of [`Volume`] is here too, dispatched by node id, with
 /// the namespace's own answers (read-only) for volume 0.
-pub struct FileSystem {}
+pub struct FileSystem {
+    volumes_of_store: Arc<Volumes>,
+    namespace: RwLock<Arc<NumberedNamespace>>,
+    volumes: RwLock<HashMap<VolumeNumber, Arc<Attached>>>,
+}
+
+/// A volume that can be reached. A removed one can be reached as long as files in it are open.
+struct Attached {
+    volume: Arc<Volume>,
+    open_count: AtomicUsize,
+    removed: AtomicBool,
+}
+
+/// The part of the file system that a node is in.
+enum Place {
+    Namespace(Arc<NumberedNamespace>),
+    Volume(Arc<Attached>),
+}
+
+/// The handle of every opened file of the namespace: they are all empty.
+const NAMESPACE_HANDLE: Handle = Handle(0);
 
 impl FileSystem {
-    /// An empty file system.
-    pub fn new() -> Arc<FileSystem> {
-        todo!()
+    /// An empty file system, whose space is that of the store `volumes` are in.
+    pub fn new(volumes: Arc<Volumes>) -> Arc<FileSystem> {
+        let namespace = NumberedNamespace::new(&Namespace::default(), None, Timestamp::now());
+        Arc::new(FileSystem {
+            volumes_of_store: volumes,
+            namespace: RwLock::new(Arc::new(namespace)),
+            volumes: RwLock::new(HashMap::new()),
+        })
     }
 
-    /// Makes a volume reachable by its number.
-    pub fn add_volume(&self, _volume: Arc<Volume>) {
-        todo!()
+    /// Makes a volume reachable by its number: before the namespace names it, or the kernel would take the name for
+    /// missing.
+    pub fn add_volume(&self, volume: Arc<Volume>) {
+        let attached = Attached { open_count: AtomicUsize::new(0), removed: AtomicBool::new(false), volume };
+        self.volumes.write().insert(attached.volume.number(), Arc::new(attached));
     }
 
-    /// Makes a volume unreachable; later operations on its nodes answer [`LiveError::NotFound`].
-    pub fn remove_volume(&self, _number: super::VolumeNumber) {
-        todo!()
+    /// Makes a volume unreachable: at once, or when the last open file in it is closed. Later operations on its
+    /// nodes answer [`LiveError::NotFound`].
+    pub fn remove_volume(&self, number: VolumeNumber) {
+        let mut volumes = self.volumes.write();
+        if let Some(attached) = volumes.get(&number) {
+            attached.removed.store(true, Ordering::Relaxed);
+            if attached.open_count.load(Ordering::Relaxed) == 0 {
+                volumes.remove(&number);
+            }
+        }
     }
 
     /// Replaces the namespace in one step and returns what the kernel must forget.
-    pub fn set_namespace(&self, _namespace: Namespace) -> Vec<Invalidation> {
-        todo!()
+    pub fn set_namespace(&self, namespace: &Namespace) -> Vec<Invalidation> {
+        let mut current = self.namespace.write();
+        let numbered = NumberedNamespace::new(namespace, Some(&current), Timestamp::now());
+        let invalidations = numbered.invalidations_from(&current);
+        *current = Arc::new(numbered);
+        invalidations
     }
 
     /// The node under a name, in the namespace or a volume.
-    pub fn lookup(&self, _parent: NodeId, _name: &[u8]) -> Result<NodeAttributes, LiveError> {
-        todo!()
+    pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<NodeAttributes, LiveError> {
+        match self.place(parent)? {
+            Place::Volume(attached) => attached.volume.lookup(parent, name),
+            Place::Namespace(namespace) => {
+                let node = namespace.lookup(parent, name)?;
+                if node.volume() == NAMESPACE { namespace.attributes(node) } else { self.attributes(node) }
+            }
+        }
+    }
+
+    /// As [`Volume::attributes`].
+    pub fn attributes(&self, node: NodeId) -> Result<NodeAttributes, LiveError> {
+        match self.place(node)? {
+            Place::Namespace(namespace) => namespace.attributes(node),
+            Place::Volume(attached) => attached.volume.attributes(node),
+        }
+    }
+
+    /// As [`Volume::set_attributes`].
+    pub fn set_attributes(&self, node: NodeId, changes: &SetAttributes) -> Result<NodeAttributes, LiveError> {
+        self.changing(node)?.volume.set_attributes(node, changes)
+    }
+
+    /// As [`Volume::read_link`].
+    pub fn read_link(&self, node: NodeId) -> Result<Box<[u8]>, LiveError> {
+        match self.place(node)? {
+            Place::Namespace(namespace) => namespace.read_link(node),
+            Place::Volume(attached) => attached.volume.read_link(node),
+        }
+    }
+
+    /// As [`Volume::make_node`].
+    pub fn make_node(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        kind: FileKind,
+        mode: u32,
+        caller: Caller,
+    ) -> Result<NodeAttributes, LiveError> {
+        self.changing(parent)?.volume.make_node(parent, name, kind, mode, caller)
+    }
+
+    /// As [`Volume::make_directory`].
+    pub fn make_directory(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        mode: u32,
+        caller: Caller,
+    ) -> Result<NodeAttributes, LiveError> {
+        self.changing(parent)?.volume.make_directory(parent, name, mode, caller)
+    }
+
+    /// As [`Volume::make_symlink`].
+    pub fn make_symlink(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        target: &[u8],
+        caller: Caller,
+    ) -> Result<NodeAttributes, LiveError> {
+        self.changing(parent)?.volume.make_symlink(parent, name, target, caller)
+    }
+
+    /// As [`Volume::link`]; across volumes [`LiveError::CrossVolume`].
+    pub fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<NodeAttributes, LiveError> {
+        let attached = self.changing(parent)?;
+        same_volume(node, parent)?;
+        attached.volume.link(node, parent, name)
+    }
+
+    /// As [`Volume::unlink`].
+    pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<(), LiveError> {
+        self.changing(parent)?.volume.unlink(parent, name)
+    }
+
+    /// As [`Volume::remove_directory`].
+    pub fn remove_directory(&self, parent: NodeId, name: &[u8]) -> Result<(), LiveError> {
+        self.changing(parent)?.volume.remove_directory(parent, name)
+    }
+
+    /// As [`Volume::rename`]; across volumes [`LiveError::CrossVolume`].
+    pub fn rename(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        new_parent: NodeId,
+        new_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<(), LiveError> {
+        self.changing(new_parent)?;
+        let attached = self.changing(parent)?;
+        same_volume(parent, new_parent)?;
+        attached.volume.rename(parent, name, new_parent, new_name, mode)
+    }
+
+    /// As [`Volume::list`].
+    pub fn list(
+        &self,
+        directory: NodeId,
+        cookie: u64,
+        count_max: usize,
+    ) -> Result<Vec<DirectoryEntry>, LiveError> {
+        match self.place(directory)? {
+            Place::Volume(attached) => attached.volume.list(directory, cookie, count_max),
+            Place::Namespace(namespace) => {
+                let listed = namespace.list(directory, cookie, count_max)?;
+                let mut entries = Vec::with_capacity(listed.len());
+                for item in listed {
+                    match item {
+                        Listed::Own(entry) => entries.push(entry),
+                        Listed::Volume { cookie, name, root } => {
+                            match self.attributes(root) {
+                                Ok(attributes) => entries.push(DirectoryEntry { cookie, name, attributes }),
+                                // Removed, and the namespace about to be replaced.
+                                Err(LiveError::NotFound) => {}
+                                Err(error) => return Err(error),
+                            }
+                        }
+                    }
+                }
+                Ok(entries)
+            }
+        }
+    }
+
+    /// As [`Volume::open`]. A file with set-user-id or set-group-id is not opened for writing past this program:
+    /// nobody would clear them.
+    pub fn open(&self, node: NodeId, mode: OpenMode, past_program: bool) -> Result<OpenedFile, LiveError> {
+        match self.place(node)? {
+            Place::Namespace(namespace) => {
+                namespace.check_open(node)?;
+                if mode.write || mode.truncate {
+                    return Err(LiveError::ReadOnly);
+                }
+                Ok(OpenedFile { handle: NAMESPACE_HANDLE, served: Served::Program })
+            }
+            Place::Volume(_) => {
+                let attached = self.count_open(node)?;
+                let past_program = past_program
+                    && (!mode.write
+                        || attached.volume.attributes(node).is_ok_and(|found| found.mode & 0o6000 == 0));
+                let opened = attached.volume.open(node, mode, past_program);
+                if opened.is_err() {
+                    self.closed(&attached);
+                }
+                opened
+            }
+        }
+    }
+
+    /// As [`Volume::read`].
+    pub fn read(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, LiveError> {
+        match self.place(node)? {
+            Place::Namespace(_) => Ok(0),
+            Place::Volume(attached) => attached.volume.read(handle, offset, buffer),
+        }
+    }
+
+    /// As [`Volume::write`].
+    pub fn write(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        data: &[u8],
+        append: bool,
+    ) -> Result<usize, LiveError> {
+        self.changing(node)?.volume.write(handle, offset, data, append)
+    }
+
+    /// As [`Volume::allocate`].
+    pub fn allocate(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        length: u64,
+        mode: u32,
+    ) -> Result<(), LiveError> {
+        self.changing(node)?.volume.allocate(handle, offset, length, mode)
+    }
+
+    /// As [`Volume::seek`].
+    pub fn seek(&self, node: NodeId, handle: Handle, offset: u64, hole: bool) -> Result<u64, LiveError> {
+        match self.place(node)? {
+            Place::Namespace(_) => Err(LiveError::NotFound),
+            Place::Volume(attached) => attached.volume.seek(handle, offset, hole),
+        }
+    }
+
+    /// As [`Volume::release`].
+    pub fn release(&self, node: NodeId, handle: Handle) -> Result<(), LiveError> {
+        match self.place(node)? {
+            Place::Namespace(_) => Ok(()),
+            Place::Volume(attached) => {
+                let result = attached.volume.release(handle);
+                self.closed(&attached);
+                result
+            }
+        }
+    }
+
+    /// As [`Volume::sync`].
+    pub fn sync(&self, node: NodeId, handle: Handle, data_only: bool) -> Result<(), LiveError> {
+        match self.place(node)? {
+            Place::Namespace(_) => Ok(()),
+            Place::Volume(attached) => attached.volume.sync(handle, data_only),
+        }
+    }
+
+    /// As [`Volume::sync_volume`], for the volume that `directory` is in.
+    pub fn sync_directory(&self, directory: NodeId) -> Result<(), LiveError> {
+        match self.place(directory)? {
+            Place::Namespace(_) => Ok(()),
+            Place::Volume(attached) => attached.volume.sync_volume(),
+        }
+    }
+
+    /// As [`Volume::xattr`].
+    pub fn xattr(&self, node: NodeId, name: &[u8]) -> Result<Box<[u8]>, LiveError> {
+        match self.place(node)? {
+            Place::Namespace(_) => Err(LiveError::NoAttribute),
+            Place::Volume(attached) => attached.volume.xattr(node, name),
+        }
+    }
+
+    /// As [`Volume::xattr_names`].
+    pub fn xattr_names(&self, node: NodeId) -> Result<Vec<Box<[u8]>>, LiveError> {
+        match self.place(node)? {
+            Place::Namespace(_) => Ok(Vec::new()),
+            Place::Volume(attached) => attached.volume.xattr_names(node),
+        }
+    }
+
+    /// As [`Volume::set_xattr`].
+    pub fn set_xattr(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+    ) -> Result<(), LiveError> {
+        self.changing(node)?.volume.set_xattr(node, name, value, mode)
+    }
+
+    /// As [`Volume::remove_xattr`].
+    pub fn remove_xattr(&self, node: NodeId, name: &[u8]) -> Result<(), LiveError> {
+        self.changing(node)?.volume.remove_xattr(node, name)
+    }
+
+    /// As [`Volume::forget`].
+    pub fn forget(&self, node: NodeId) {
+        if let Ok(Place::Volume(attached)) = self.place(node) {
+            attached.volume.forget(node);
+        }
+    }
+
+    /// The space of the file system that holds the store.
+    pub fn space(&self) -> Result<SpaceReport, LiveError> {
+        self.volumes_of_store.space()
+    }
+
+    fn place(&self, node: NodeId) -> Result<Place, LiveError> {
+        let number = node.volume();
+        if number == NAMESPACE {
+            return Ok(Place::Namespace(Arc::clone(&self.namespace.read())));
+        }
+        match self.volumes.read().get(&number) {
+            Some(attached) => Ok(Place::Volume(Arc::clone(attached))),
+            None => Err(LiveError::NotFound),
+        }
+    }
+
+    /// The volume of a node that is about to be changed.
+    fn changing(&self, node: NodeId) -> Result<Arc<Attached>, LiveError> {
+        match self.place(node)? {
+            Place::Namespace(_) => Err(LiveError::ReadOnly),
+            Place::Volume(attached) => Ok(attached),
+        }
+    }
+
+    /// Counts a file as open before it is, under the lock that removing a volume takes: so it is not removed between.
+    fn count_open(&self, node: NodeId) -> Result<Arc<Attached>, LiveError> {
+        let volumes = self.volumes.read();
+        let attached = volumes.get(&node.volume()).ok_or(LiveError::NotFound)?;
+        attached.open_count.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::clone(attached))
+    }
+
+    fn closed(&self, attached: &Attached) {
+        if attached.open_count.fetch_sub(1, Ordering::Relaxed) > 1
+            || !attached.removed.load(Ordering::Relaxed)
+        {
+            return;
+        }
+        let mut volumes = self.volumes.write();
+        if attached.open_count.load(Ordering::Relaxed) == 0 {
+            volumes.remove(&attached.volume.number());
+        }
     }
 }
 
-#[expect(dead_code, reason = "keeps the imports of the signatures above until they are written")]
-fn signatures(_: Handle, _: FileKind) {}
+fn same_volume(one: NodeId, other: NodeId) -> Result<(), LiveError> {
+    if one.volume() == other.volume() { Ok(()) } else { Err(LiveError::CrossVolume) }
+}

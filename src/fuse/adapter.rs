@@ -1,0 +1,496 @@
+//! Every kernel call, answered by the live layer.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use rustix::fs::OFlags;
+
+use super::backings::Backings;
+use super::invalidator::Invalidator;
+use super::opening::Opened;
+use super::reply::{self, GENERATION, Reply, answer};
+use super::session::{SessionOptions, TTL, configure};
+use super::{convert, listing};
+use crate::live::{FileSystem, Handle, Invalidation, Invalidations, LiveError, SetAttributes};
+
+/// The names under which the kernel keeps POSIX access control lists.
+const ACL_PREFIX: &[u8] = b"system.";
+
+/// What the kernel calls.
+pub(super) struct Adapter {
+    pub(super) filesystem: Arc<FileSystem>,
+    pub(super) backings: Backings,
+    pub(super) options: SessionOptions,
+    invalidator: Arc<Invalidator>,
+}
+
+impl Adapter {
+    pub(super) fn new(
+        filesystem: Arc<FileSystem>,
+        invalidator: Arc<Invalidator>,
+        options: SessionOptions,
+    ) -> Adapter {
+        Adapter { filesystem, backings: Backings::default(), invalidator, options }
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        configure(&mut self.options, config);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match answer("lookup", parent, |parent| self.filesystem.lookup(parent, name.as_bytes())) {
+            Ok(found) => reply.success(found),
+            Err(Errno::ENOENT) => reply.entry(&TTL, &convert::no_node(), GENERATION),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn forget(&self, _request: &Request, node: INodeNo, _lookup_count: u64) {
+        // The kernel forgets a node as a whole, with all its lookups. Nothing to answer.
+        let _ = answer("forget", node, |node| {
+            self.filesystem.forget(node);
+            Ok(())
+        });
+    }
+
+    fn getattr(&self, _request: &Request, node: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        reply.with("getattr", node, |node| self.filesystem.attributes(node));
+    }
+
+    fn setattr(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        accessed: Option<TimeOrNow>,
+        modified: Option<TimeOrNow>,
+        _changed: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _created: Option<SystemTime>,
+        _changed_on_macos: Option<SystemTime>,
+        _backed_up: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let changes = SetAttributes {
+            mode: mode.map(|mode| mode & 0o7777),
+            uid,
+            gid,
+            size,
+            accessed: accessed.map(convert::time_change),
+            modified: modified.map(convert::time_change),
+        };
+        reply.with("setattr", node, |node| self.filesystem.set_attributes(node, &changes));
+    }
+
+    fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
+        match answer("readlink", node, |node| self.filesystem.read_link(node)) {
+            Ok(target) => reply.data(&target),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _device: u32,
+        reply: ReplyEntry,
+    ) {
+        let Some(kind) = convert::made_kind(mode) else { return reply.error(Errno::EPERM) };
+        reply.with("mknod", parent, |parent| {
+            let mode = convert::permissions(mode, umask);
+            self.filesystem.make_node(parent, name.as_bytes(), kind, mode, convert::caller(request))
+        });
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        reply.with("mkdir", parent, |parent| {
+            let mode = convert::permissions(mode, umask);
+            self.filesystem.make_directory(parent, name.as_bytes(), mode, convert::caller(request))
+        });
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply.with("unlink", parent, |parent| self.filesystem.unlink(parent, name.as_bytes()));
+    }
+
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply.with("rmdir", parent, |parent| self.filesystem.remove_directory(parent, name.as_bytes()));
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        reply.with("symlink", parent, |parent| {
+            let target = target.as_os_str().as_bytes();
+            self.filesystem.make_symlink(parent, name.as_bytes(), target, convert::caller(request))
+        });
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let Some(mode) = convert::rename_mode(flags) else { return reply.error(Errno::EINVAL) };
+        reply.with("rename", parent, |parent| {
+            let new_parent = convert::node(new_parent);
+            self.filesystem.rename(parent, name.as_bytes(), new_parent, new_name.as_bytes(), mode)
+        });
+    }
+
+    fn link(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        reply.with("link", node, |node| {
+            self.filesystem.link(node, convert::node(new_parent), new_name.as_bytes())
+        });
+    }
+
+    fn open(&self, _request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let result = answer("open", node, |node| {
+            self.open_node(node, convert::open_mode(flags), |file| reply.open_backing(file))
+        });
+        match result {
+            Ok(Opened { handle, backing: Some(id) }) => {
+                // Without KEEP_CACHE, which the kernel does not take here: it drops the pages of earlier opens.
+                reply.opened_passthrough(FileHandle(handle.0), FopenFlags::empty(), &id);
+            }
+            Ok(Opened { handle, backing: None }) => {
+                reply.opened(FileHandle(handle.0), FopenFlags::FOPEN_KEEP_CACHE);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let result = answer("create", parent, |parent| {
+            let mode = convert::permissions(mode, umask);
+            let register = |file: &std::fs::File| reply.open_backing(file);
+            self.create_node(
+                parent,
+                name.as_bytes(),
+                mode,
+                convert::caller(request),
+                OpenFlags(flags),
+                register,
+            )
+        });
+        match result {
+            Ok((found, Opened { handle, backing: Some(id) })) => {
+                let (found, handle) = (convert::attributes(&found), FileHandle(handle.0));
+                reply.created_passthrough(&TTL, &found, GENERATION, handle, FopenFlags::empty(), &id);
+            }
+            Ok((found, Opened { handle, backing: None })) => {
+                let (found, handle) = (convert::attributes(&found), FileHandle(handle.0));
+                reply.created(&TTL, &found, GENERATION, handle, FopenFlags::FOPEN_KEEP_CACHE);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        reply::read(reply, size as usize, |buffer| {
+            answer("read", node, |node| self.filesystem.read(node, Handle(handle.0), offset, buffer))
+        });
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        // What comes from a mapping has its place, and any handle of the file.
+        let from_mapping = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let append = convert::has(flags, OFlags::APPEND) && !from_mapping;
+        reply.with("write", node, |node| self.filesystem.write(node, Handle(handle.0), offset, data, append));
+    }
+
+    fn flush(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _handle: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        // There is nothing to do at close; after this the kernel does not ask again.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        let handle = Handle(handle.0);
+        reply.with("release", node, |node| {
+            let was_written = self.backings.release(node, handle);
+            let result = self.filesystem.release(node, handle);
+            if was_written {
+                // The kernel sees its own writes, but not what was written through a mapping of the backing file.
+                self.invalidator.invalidate(Invalidation::Attributes(node));
+            }
+            result
+        });
+    }
+
+    fn fsync(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        data_only: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply.with("fsync", node, |node| self.filesystem.sync(node, Handle(handle.0), data_only));
+    }
+
+    fn opendir(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        // Listings need no handle. After this the kernel opens directories without asking, and keeps listings.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn readdir(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        match answer("readdir", node, |node| listing::fill(&self.filesystem, node, offset, &mut reply)) {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        match answer("readdirplus", node, |node| listing::fill(&self.filesystem, node, offset, &mut reply)) {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        _handle: FileHandle,
+        _data_only: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply.with("fsyncdir", node, |node| self.filesystem.sync_directory(node));
+    }
+
+    fn statfs(&self, _request: &Request, node: INodeNo, reply: ReplyStatfs) {
+        reply.with("statfs", node, |_| self.filesystem.space());
+    }
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.with("setxattr", node, |node| {
+            kept_attribute(name)?;
+            self.filesystem.set_xattr(node, name.as_bytes(), value, convert::xattr_mode(flags))
+        });
+    }
+
+    fn getxattr(&self, _request: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let result = answer("getxattr", node, |node| {
+            kept_attribute(name)?;
+            self.filesystem.xattr(node, name.as_bytes())
+        });
+        reply::sized(reply, size, result);
+    }
+
+    fn listxattr(&self, _request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+        let result = answer("listxattr", node, |node| {
+            let mut list = Vec::new();
+            for name in self.filesystem.xattr_names(node)? {
+                if !name.starts_with(ACL_PREFIX) {
+                    list.extend_from_slice(&name);
+                    list.push(0);
+                }
+            }
+            Ok(list)
+        });
+        reply::sized(reply, size, result);
+    }
+
+    fn removexattr(&self, _request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply.with("removexattr", node, |node| {
+            kept_attribute(name)?;
+            self.filesystem.remove_xattr(node, name.as_bytes())
+        });
+    }
+
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _input: &[u8],
+        _output_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        reply.with("fallocate", node, |node| {
+            self.filesystem.allocate(node, Handle(handle.0), offset, length, mode.cast_unsigned())
+        });
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        // The kernel asks for SEEK_DATA (3) and SEEK_HOLE (4) only.
+        let hole = match whence {
+            3 => false,
+            4 => true,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        match answer("lseek", node, |node| self.filesystem.seek(node, Handle(handle.0), offset, hole)) {
+            // Past the end.
+            Err(Errno::ENOENT) => reply.error(Errno::ENXIO),
+            Err(errno) => reply.error(errno),
+            Ok(found) => reply.success(found),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        _request: &Request,
+        _from: INodeNo,
+        _from_handle: FileHandle,
+        _from_offset: u64,
+        _to: INodeNo,
+        _to_handle: FileHandle,
+        _to_offset: u64,
+        _length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // The kernel then copies by itself, from page cache to page cache or from backing file to backing file.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn poll(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _handle: FileHandle,
+        _notifier: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        // The kernel then takes files for always ready, as on any disk.
+        reply.error(Errno::ENOSYS);
+    }
+}
+
+/// Access control lists are not kept: one that is kept without having an effect would be worse than none.
+fn kept_attribute(name: &OsStr) -> Result<(), LiveError> {
+    if name.as_bytes().starts_with(ACL_PREFIX) { Err(LiveError::NotSupported) } else { Ok(()) }
+}

@@ -1,0 +1,85 @@
+//! Opening files: served by this program, or by the kernel past it.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use fuser::{BackingId, OpenFlags};
+use rustix::fs::OFlags;
+
+use super::adapter::Adapter;
+use super::convert;
+use crate::base::FileError;
+use crate::live::{Caller, FileKind, Handle, LiveError, NodeAttributes, NodeId, OpenMode, Served};
+
+/// An opened file as the kernel is told of it.
+pub(super) struct Opened {
+    pub(super) handle: Handle,
+    /// Served by the kernel, past this program.
+    pub(super) backing: Option<Arc<BackingId>>,
+}
+
+impl Adapter {
+    /// Opens a file, past this program where that is possible.
+    pub(super) fn open_node(
+        &self,
+        node: NodeId,
+        mode: OpenMode,
+        register: impl FnOnce(&File) -> io::Result<BackingId>,
+    ) -> Result<Opened, LiveError> {
+        let opened = self.filesystem.open(node, mode, self.options.passthrough)?;
+        let Served::Backing(file) = &opened.served else {
+            return Ok(Opened { handle: opened.handle, backing: None });
+        };
+        let refused = match self.backings.acquire(node, opened.handle, mode.write, || register(file)) {
+            Ok(id) => return Ok(Opened { handle: opened.handle, backing: Some(id) }),
+            Err(refused) => refused,
+        };
+        log::debug!("the kernel does not take the file of node {:#x}: {refused}", node.0);
+        self.filesystem.release(node, opened.handle)?;
+        // Emptied by the first open already.
+        let opened = self.filesystem.open(node, OpenMode { truncate: false, ..mode }, false)?;
+        match opened.served {
+            Served::Program => Ok(Opened { handle: opened.handle, backing: None }),
+            // Others have it open past this program, under an id that was given up between.
+            Served::Backing(_) => {
+                self.filesystem.release(node, opened.handle)?;
+                Err(LiveError::File(FileError {
+                    action: "register",
+                    path: format!("node {:#x}", node.0).into(),
+                    source: refused,
+                }))
+            }
+        }
+    }
+
+    /// Makes a file and opens it; without `exclusive` an existing one will do.
+    pub(super) fn create_node(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        mode: u32,
+        caller: Caller,
+        flags: OpenFlags,
+        register: impl FnOnce(&File) -> io::Result<BackingId>,
+    ) -> Result<(NodeAttributes, Opened), LiveError> {
+        let open_mode = convert::open_mode(flags);
+        match self.filesystem.make_node(parent, name, FileKind::File, mode, caller) {
+            Ok(found) => {
+                match self.open_node(found.id, OpenMode { truncate: false, ..open_mode }, register) {
+                    Ok(opened) => Ok((found, opened)),
+                    Err(error) => {
+                        self.filesystem.unlink(parent, name)?;
+                        Err(error)
+                    }
+                }
+            }
+            Err(LiveError::Exists) if !convert::has(flags, OFlags::EXCL) => {
+                let found = self.filesystem.lookup(parent, name)?;
+                let opened = self.open_node(found.id, open_mode, register)?;
+                Ok((self.filesystem.attributes(found.id)?, opened))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

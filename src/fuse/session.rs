@@ -1,0 +1,241 @@
+//! One mount: made, watched and ended.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use fuser::{BackgroundSession, Config, InitFlags, KernelConfig, SessionACL};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::adapter::Adapter;
+use super::invalidator::Invalidator;
+use crate::base::FileError;
+use crate::base::files::{self, At};
+use crate::live::{FileSystem, Invalidations};
+
+/// How long the kernel keeps what it was told, unless it is told otherwise: a day.
+pub(super) const TTL: Duration = Duration::from_secs(86_400);
+
+/// The longest write in one call; the kernel's own limit without raising `fs.fuse.max_pages_limit`.
+const WRITE_BYTES_MAX: u32 = 1 << 20;
+
+/// How many read-aheads may be under way at once.
+const BACKGROUND_COUNT_MAX: u16 = 64;
+
+/// With one thread, a slow call (a first read of a packed file) holds up everybody; more than two gain nothing.
+const THREAD_COUNT: usize = 2;
+
+/// The type of the mount, as /proc/self/mountinfo shows it.
+pub(super) const FILE_SYSTEM_TYPE: &str = "fuse.sitefs";
+
+/// How a session serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Files of which all bytes are in one plain file are read and written by the kernel, past this program, where
+    /// the kernel can do that (Linux 6.9).
+    pub passthrough: bool,
+}
+
+impl Default for SessionOptions {
+    fn default() -> SessionOptions {
+        SessionOptions { passthrough: true }
+    }
+}
+
+/// Why a file system is not mounted, or not unmounted.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// A directory or device cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Entries of the directory would be covered.
+    #[error("{} is not empty: what is in it would be covered", root.display())]
+    NotEmpty {
+        /// Where the mount was to be.
+        root: PathBuf,
+    },
+    /// The kernel and this program did not come to terms.
+    #[error("cannot serve {}: {source}", root.display())]
+    Serve {
+        /// Where the mount is.
+        root: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A mounted file system. Dropping it unmounts it.
+pub struct Session {
+    root: PathBuf,
+    invalidator: Arc<Invalidator>,
+    /// Both `None` once the session was ended.
+    background: Option<BackgroundSession>,
+    invalidator_thread: Option<JoinHandle<()>>,
+}
+
+impl Session {
+    /// Mounts `filesystem` on the empty directory `root`, for all users, with the permission checks of the kernel.
+    pub fn mount(
+        filesystem: Arc<FileSystem>,
+        root: &Path,
+        options: SessionOptions,
+    ) -> Result<Session, SessionError> {
+        if !files::list(root)?.is_empty() {
+            return Err(SessionError::NotEmpty { root: root.to_owned() });
+        }
+        let root = files::canonical(root)?;
+        let device = files::open_read_write(Path::new("/dev/fuse"))?;
+        mount_device(&device, &root)?;
+        Session::serve(filesystem, root.clone(), options, device).inspect_err(|_| {
+            if let Err(error) = rustix::mount::unmount(&root, UnmountFlags::DETACH) {
+                log::warn!("cannot unmount {}: {error}", root.display());
+            }
+        })
+    }
+
+    fn serve(
+        filesystem: Arc<FileSystem>,
+        root: PathBuf,
+        options: SessionOptions,
+        device: File,
+    ) -> Result<Session, SessionError> {
+        let invalidator = Arc::new(Invalidator::default());
+        let adapter = Adapter::new(filesystem, Arc::clone(&invalidator), options);
+        let mut config = Config::default();
+        config.acl = SessionACL::All;
+        config.n_threads = Some(THREAD_COUNT);
+        let start = || {
+            let session = fuser::Session::from_fd(adapter, OwnedFd::from(device), SessionACL::All, config)?;
+            let background = session.spawn()?;
+            let invalidator_thread = invalidator.start(background.notifier())?;
+            Ok((background, invalidator_thread))
+        };
+        match start() {
+            Ok((background, invalidator_thread)) => Ok(Session {
+                root,
+                invalidator,
+                background: Some(background),
+                invalidator_thread: Some(invalidator_thread),
+            }),
+            Err(source) => Err(SessionError::Serve { root, source }),
+        }
+    }
+
+    /// Where it is mounted.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where to say what the kernel must forget.
+    pub fn invalidations(&self) -> Arc<dyn Invalidations> {
+        Arc::clone(&self.invalidator) as Arc<dyn Invalidations>
+    }
+
+    /// Whether the kernel has ended the session: it was unmounted or aborted from outside.
+    pub fn has_ended(&self) -> bool {
+        self.background.as_ref().is_none_or(|background| background.guard.is_finished())
+    }
+
+    /// Unmounts and waits until everything was answered. Whoever still uses the mount has `patience` to stop;
+    /// after that their calls fail.
+    pub fn unmount(mut self, patience: Duration) -> Result<(), SessionError> {
+        self.end(patience)
+    }
+
+    fn end(&mut self, patience: Duration) -> Result<(), SessionError> {
+        let Some(background) = self.background.take() else { return Ok(()) };
+        let result =
+            if background.guard.is_finished() { Ok(()) } else { unmount_patiently(&self.root, patience) };
+        self.invalidator.close();
+        if result.is_ok() {
+            // The mount is gone and with it the connection: the threads end.
+            if let Err(error) = background.join() {
+                log::warn!("serving {} ended with: {error}", self.root.display());
+            }
+            if let Some(thread) = self.invalidator_thread.take() {
+                let _ = thread.join();
+            }
+        }
+        Ok(result?)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Err(error) = self.end(Duration::ZERO) {
+            log::warn!("{error}");
+        }
+    }
+}
+
+fn mount_device(device: &File, root: &Path) -> Result<(), SessionError> {
+    let owner = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    let data = format!(
+        "fd={},rootmode=40000,user_id={owner},group_id={group},allow_other,default_permissions",
+        device.as_raw_fd()
+    );
+    let data = CString::new(data).expect("numbers and names have no zero byte");
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+    rustix::mount::mount("sitefs", root, FILE_SYSTEM_TYPE, flags, data.as_c_str()).at("mount on", root)?;
+    Ok(())
+}
+
+/// Unmounts `root`; when its users are out of patience, aborts the connection and detaches it.
+fn unmount_patiently(root: &Path, patience: Duration) -> Result<(), FileError> {
+    let started = Instant::now();
+    loop {
+        match rustix::mount::unmount(root, UnmountFlags::empty()) {
+            Ok(()) => return Ok(()),
+            Err(Errno::BUSY) if started.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(Errno::BUSY) => break,
+            // Unmounted by somebody else.
+            Err(Errno::INVAL) => return Ok(()),
+            Err(error) => return Err(error).at("unmount", root),
+        }
+    }
+    log::warn!("{} is still in use: its users' calls fail from now on", root.display());
+    // Force aborts the connection, detach takes the name away whoever uses it.
+    rustix::mount::unmount(root, UnmountFlags::FORCE | UnmountFlags::DETACH).at("unmount", root)
+}
+
+/// Agrees with the kernel on what it does by itself. Each feature is asked for alone, since kernels differ.
+pub(super) fn configure(options: &mut SessionOptions, config: &mut KernelConfig) {
+    for (feature, name) in [
+        (InitFlags::FUSE_DO_READDIRPLUS, "attributes with listings"),
+        (InitFlags::FUSE_READDIRPLUS_AUTO, "attributes with listings only where they are used"),
+        (InitFlags::FUSE_PARALLEL_DIROPS, "several lookups in a directory at once"),
+        (InitFlags::FUSE_CACHE_SYMLINKS, "keeping targets of links"),
+        (InitFlags::FUSE_EXPLICIT_INVAL_DATA, "keeping pages until told otherwise"),
+        (InitFlags::FUSE_DONT_MASK, "leaving the umask to the program"),
+        (InitFlags::FUSE_ATOMIC_O_TRUNC, "opening and emptying in one call"),
+        (InitFlags::FUSE_HANDLE_KILLPRIV_V2, "leaving set-user-id to the program"),
+        (InitFlags::FUSE_NO_OPENDIR_SUPPORT, "listing without opening"),
+        (InitFlags::FUSE_ASYNC_DIO, "direct input and output at once"),
+    ] {
+        if config.add_capabilities(feature).is_err() {
+            log::info!("the kernel cannot do: {name}");
+        }
+    }
+    if options.passthrough {
+        options.passthrough = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            // 1: the store itself is not on a stacked file system (overlayfs).
+            && config.set_max_stack_depth(1).is_ok();
+        if !options.passthrough {
+            log::info!("the kernel cannot read and write past the program: all bytes pass through it");
+        }
+    }
+    if let Err(nearest) = config.set_max_write(WRITE_BYTES_MAX) {
+        log::debug!("longest write: {nearest}");
+    }
+    if let Err(nearest) = config.set_max_background(BACKGROUND_COUNT_MAX) {
+        log::debug!("calls in the background: {nearest}");
+    }
+}
