@@ -1,18 +1,14 @@
 //! The trees of a site: one whole tree in a snapshot, a code tree and a data tree behind a generation.
 //!
 //! *Splitting* takes each data directory out of the whole tree and leaves a symbolic link to the place where the
-//! site's data is shown; *joining* puts them back. Splitting and joining give the very tree one began with, apart
-//! from data directories that were missing: those are made, so that what the application puts there is shared.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! site's data is shown; *joining* puts them back. Splitting and joining give the tree one began with, but for two
+//! things: data directories that were missing are made, so that what the application puts there is shared; and a
+//! file that has names both in a data directory and outside of it becomes two, as it would across file systems.
 
 use super::records::is_within;
 use super::{Facts, Settings, SiteKind};
 use crate::base::{RelativePath, SiteName, Timestamp};
-use crate::trees::{Attributes, Change, Entry, NameKey, Node, Root, Totals, TreeId, Trees, TreesError};
-
-/// How many entries of a directory are looked at in one go.
-const ENTRIES_AT_ONCE: usize = 1024;
+use crate::trees::{Attributes, Entry, Node, Root, Totals, Trees, TreesError, Xattrs};
 
 /// A whole tree in two parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,14 +55,16 @@ pub fn split(
     let mut data_root = Root { tree: None, totals: Totals::default(), links: None, ..root.clone() };
     let (mut directories, mut warnings) = (Vec::new(), Vec::new());
     for path in data {
-        let (entry, attributes) = match find(trees, root, path)? {
+        let attributes = match find(trees, root, path)? {
             Found::Nothing { parent } => {
                 let node = Node::Directory { tree: None, totals: Totals::default() };
-                (Entry { attributes: parent.clone(), node }, parent)
+                let empty = Entry { attributes: parent.clone(), node };
+                data_root = trees.replace_at(&data_root, path, Some(empty))?;
+                parent
             }
             Found::Entry(entry) if matches!(entry.node, Node::Directory { .. }) => {
-                let attributes = entry.attributes.clone();
-                (entry, attributes)
+                data_root = trees.graft(&data_root, path, root, path)?;
+                entry.attributes
             }
             Found::Entry(_) | Found::Blocked => {
                 warnings.push(format!(
@@ -77,16 +75,11 @@ pub fn split(
             }
         };
         let link = Entry {
-            attributes: Attributes { mode: 0o777, xattrs: BTreeMap::new(), ..attributes },
+            attributes: Attributes { mode: 0o777, xattrs: Xattrs::default(), ..attributes },
             node: Node::Symlink { target: data_link(site, path).into_bytes().into() },
         };
-        data_root = trees.replace_at(&data_root, path, Some(entry))?;
         code = trees.replace_at(&code, path, Some(link))?;
         directories.push(path.clone());
-    }
-    if root.links.is_some() {
-        data_root.links = links_of(trees, root, data_root.tree)?;
-        code.links = links_of(trees, root, code.tree)?;
     }
     Ok(Split { code, data: data_root, directories, warnings })
 }
@@ -99,25 +92,19 @@ pub fn join(
     site: &SiteName,
     directories: &[RelativePath],
 ) -> Result<Joined, TreesError> {
-    let data = without_collisions(trees, code, data)?;
     let mut root = code.clone();
     let mut warnings = Vec::new();
     for path in directories {
-        let linked = match trees.entry_at(code, path) {
-            Ok(entry) => entry.is_some_and(|entry| is_data_link(&entry.node, site, path)),
-            Err(TreesError::NotFound { .. }) => false,
-            Err(error) => return Err(error),
-        };
-        if linked {
-            root = trees.replace_at(&root, path, trees.entry_at(&data, path)?)?;
-        } else {
+        if !trees.entry_at(code, path)?.is_some_and(|entry| is_data_link(&entry.node, site, path)) {
             warnings.push(format!(
                 "{path} is no longer the link to the site's data: what stands there now belongs to this generation"
             ));
+        } else if trees.entry_at(data, path)?.is_some() {
+            root = trees.graft(&root, path, data, path)?;
+        } else {
+            root = trees.replace_at(&root, path, None)?;
         }
     }
-    root.links = merge_links(trees, code.links, data.links)?;
-    root.next_link = code.next_link.max(data.next_link);
     Ok(Joined { root, warnings })
 }
 
@@ -179,120 +166,193 @@ fn find(trees: &Trees, root: &Root, path: &RelativePath) -> Result<Found, TreesE
     })
 }
 
-/// The part of the table of hard links of `root` that `tree` refers to.
-fn links_of(trees: &Trees, root: &Root, tree: Option<TreeId>) -> Result<Option<TreeId>, TreesError> {
-    let mut numbers = BTreeSet::new();
-    each_link(trees, tree, &mut |number| {
-        numbers.insert(number);
-    })?;
-    let mut changes = Vec::new();
-    for number in numbers {
-        let key = link_key(number);
-        if let Some(located) = trees.lookup(root.links, &key)? {
-            changes.push((key, Some(located.entry)));
-        }
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::Lane;
+    use crate::objects::{Kind, ObjectId, Objects};
+    use crate::site::{GenerationName, Place, Platform};
+    use crate::trees::{ImportOptions, ImportReport};
+
+    struct Fixture {
+        trees: Trees,
+        directory: tempfile::TempDir,
     }
-    changes.sort_by(|left: &Change, right| left.0.cmp(&right.0));
-    Ok(trees.update(None, &changes)?.0)
-}
 
-fn link_key(number: u64) -> NameKey {
-    NameKey::new(&number.to_be_bytes())
-}
-
-/// Calls `each` with the number of every hard link of a directory and all below it.
-fn each_link(trees: &Trees, tree: Option<TreeId>, each: &mut dyn FnMut(u64)) -> Result<(), TreesError> {
-    each_entry(trees, tree, &mut |located| {
-        match located.entry.node {
-            Node::HardLink(number) => each(number),
-            Node::Directory { tree, .. } => each_link(trees, tree, each)?,
-            _ => {}
+    impl Fixture {
+        /// An imported site: `settings.php`, two modules, and whatever `more` puts into its directory.
+        fn new(more: impl FnOnce(&std::path::Path)) -> (Fixture, Root) {
+            let directory = tempfile::tempdir().unwrap();
+            let (store, site) = (directory.path().join("store"), directory.path().join("site"));
+            fs::create_dir(&store).unwrap();
+            fs::create_dir_all(site.join("modules/one")).unwrap();
+            fs::write(site.join("settings.php"), "<?php").unwrap();
+            fs::write(site.join("modules/one/one.module"), "<?php // one").unwrap();
+            more(&site);
+            Objects::create(&store).unwrap();
+            let trees = Trees::new(Arc::new(Objects::open(&store).unwrap()), 8 << 20);
+            let (root, _): (Root, ImportReport) =
+                trees.import(&site, &ImportOptions::default(), &|_| {}).unwrap();
+            (Fixture { trees, directory }, root)
         }
-        Ok(())
-    })
-}
 
-/// Calls `each` with every entry of a directory.
-fn each_entry(
-    trees: &Trees,
-    tree: Option<TreeId>,
-    each: &mut dyn FnMut(crate::trees::Located) -> Result<(), TreesError>,
-) -> Result<(), TreesError> {
-    let mut after = 0;
-    loop {
-        let entries = trees.list(tree, after, ENTRIES_AT_ONCE)?;
-        let Some(last) = entries.last() else { return Ok(()) };
-        after = last.key.cookie;
-        entries.into_iter().try_for_each(&mut *each)?;
-    }
-}
-
-/// `data` with new numbers for those of its hard links whose numbers mean other nodes in `code`: the two volumes
-/// count on from the same number, each for itself.
-fn without_collisions(trees: &Trees, code: &Root, data: &Root) -> Result<Root, TreesError> {
-    let (Some(_), Some(_)) = (code.links, data.links) else { return Ok(data.clone()) };
-    let mut numbers = BTreeMap::new();
-    let mut next_link = code.next_link.max(data.next_link);
-    let mut changes = BTreeMap::new();
-    each_entry(trees, data.links, &mut |located| {
-        let other = trees.lookup(code.links, &located.key)?;
-        if other.is_some_and(|other| other.entry != located.entry) {
-            let bytes = <[u8; 8]>::try_from(&*located.key.name).map_err(|_| TreesError::NotFound {
-                path: "a link number of eight bytes in the table of hard links".to_owned(),
-            })?;
-            numbers.insert(u64::from_be_bytes(bytes), next_link);
-            changes.insert(link_key(next_link), Some(located.entry));
-            changes.insert(located.key, None);
-            next_link += 1;
-        }
-        Ok(())
-    })?;
-    if numbers.is_empty() {
-        return Ok(data.clone());
-    }
-    let changes: Vec<Change> = changes.into_iter().collect();
-    let (links, _) = trees.update(data.links, &changes)?;
-    let (tree, totals) = renumber(trees, data.tree, &numbers)?;
-    Ok(Root { tree, totals, links, next_link, ..data.clone() })
-}
-
-/// The directory with other numbers in its hard links, and below it.
-fn renumber(
-    trees: &Trees,
-    tree: Option<TreeId>,
-    numbers: &BTreeMap<u64, u64>,
-) -> Result<(Option<TreeId>, Totals), TreesError> {
-    let mut changes: Vec<Change> = Vec::new();
-    each_entry(trees, tree, &mut |located| {
-        let node = match located.entry.node {
-            Node::HardLink(number) => numbers.get(&number).map(|number| Node::HardLink(*number)),
-            Node::Directory { tree: below, .. } => {
-                let (tree, totals) = renumber(trees, below, numbers)?;
-                (tree != below).then_some(Node::Directory { tree, totals })
+        fn target(&self, root: &Root, path: &str) -> String {
+            match self.trees.entry_at(root, &path.parse().unwrap()).unwrap().unwrap().node {
+                Node::Symlink { target } => String::from_utf8(target.into()).unwrap(),
+                other => panic!("{path} is {other:?}"),
             }
-            _ => None,
-        };
-        if let Some(node) = node {
-            changes.push((located.key, Some(Entry { attributes: located.entry.attributes, node })));
         }
-        Ok(())
-    })?;
-    trees.update(tree, &changes)
-}
 
-/// Both tables of hard links as one; where they share a number they agree.
-fn merge_links(
-    trees: &Trees,
-    code: Option<TreeId>,
-    data: Option<TreeId>,
-) -> Result<Option<TreeId>, TreesError> {
-    if code.is_none() || code == data {
-        return Ok(data);
+        fn differences(&self, old: &Root, new: &Root) -> Vec<String> {
+            let mut paths = Vec::new();
+            let mut each = |difference: crate::trees::Difference| {
+                paths.push(difference.path.display().to_string());
+                Ok(())
+            };
+            self.trees.diff(old, new, &mut each).unwrap();
+            paths
+        }
     }
-    let mut changes: Vec<Change> = Vec::new();
-    each_entry(trees, data, &mut |located| {
-        changes.push((located.key, Some(located.entry)));
-        Ok(())
-    })?;
-    Ok(trees.update(code, &changes)?.0)
+
+    fn paths(paths: &[&str]) -> Vec<RelativePath> {
+        paths.iter().map(|path| path.parse().unwrap()).collect()
+    }
+
+    fn site() -> SiteName {
+        "example.com".parse().unwrap()
+    }
+
+    fn with_uploads(site: &std::path::Path) {
+        fs::create_dir_all(site.join("files/css")).unwrap();
+        fs::create_dir_all(site.join("private/deep/files")).unwrap();
+        fs::write(site.join("files/a.png"), "a picture").unwrap();
+        fs::write(site.join("private/deep/files/b.pdf"), "a paper").unwrap();
+        fs::write(site.join("private/note"), "code").unwrap();
+    }
+
+    #[test]
+    fn joining_what_was_split_gives_the_very_same_tree() {
+        let (fixture, root) = Fixture::new(with_uploads);
+        let data = paths(&["files", "private/deep/files"]);
+        let split = split(&fixture.trees, &root, &site(), &data).unwrap();
+        assert_eq!((&split.directories, split.warnings.len()), (&data, 0));
+        assert_eq!(fixture.target(&split.code, "files"), "../../../data/example.com/files");
+        assert_eq!(
+            fixture.target(&split.code, "private/deep/files"),
+            "../../../../../data/example.com/private/deep/files"
+        );
+        // What is left in the data is the directories, and what is above them.
+        assert_eq!(split.data.totals.nodes, 7);
+        let joined = join(&fixture.trees, &split.code, &split.data, &site(), &data).unwrap();
+        assert_eq!((joined.root, joined.warnings.len()), (root, 0));
+    }
+
+    #[test]
+    fn the_links_lead_to_the_data_where_both_are_shown() {
+        let (fixture, root) = Fixture::new(with_uploads);
+        let split = split(&fixture.trees, &root, &site(), &paths(&["files", "private/deep/files"])).unwrap();
+        let shown = fixture.directory.path().join("shown");
+        for (tree, place) in [(&split.code, "generations/example.com/7"), (&split.data, "data/example.com")] {
+            fs::create_dir_all(shown.join(place)).unwrap();
+            fixture.trees.export(tree, &shown.join(place)).unwrap();
+        }
+        let generation = shown.join("generations/example.com/7");
+        assert_eq!(fs::read(generation.join("files/a.png")).unwrap(), b"a picture");
+        assert_eq!(fs::read(generation.join("private/deep/files/b.pdf")).unwrap(), b"a paper");
+    }
+
+    #[test]
+    fn a_missing_data_directory_is_made_with_the_rights_of_what_it_is_in() {
+        let (fixture, root) = Fixture::new(|_| {});
+        let data = paths(&["modules/one/cache"]);
+        let split = split(&fixture.trees, &root, &site(), &data).unwrap();
+        let joined = join(&fixture.trees, &split.code, &split.data, &site(), &data).unwrap();
+        assert_eq!(fixture.differences(&root, &joined.root), ["modules/one/cache"]);
+        let made = fixture.trees.entry_at(&joined.root, &data[0]).unwrap().unwrap();
+        let above = fixture.trees.entry_at(&root, &"modules/one".parse().unwrap()).unwrap().unwrap();
+        assert_eq!(made.attributes, above.attributes);
+    }
+
+    #[test]
+    fn a_data_directory_that_is_a_link_stays_one() {
+        let (fixture, root) = Fixture::new(|site| symlink("/srv/uploads", site.join("files")).unwrap());
+        let split =
+            split(&fixture.trees, &root, &site(), &paths(&["files", "files/css", "settings.php/x"])).unwrap();
+        assert_eq!((split.directories.len(), split.warnings.len()), (0, 3), "{:?}", split.warnings);
+        assert_eq!(split.code, root);
+        assert_eq!(split.data.tree, None);
+    }
+
+    #[test]
+    fn a_data_directory_that_a_generation_replaced_is_its_own() {
+        let (fixture, root) = Fixture::new(with_uploads);
+        let data = paths(&["files"]);
+        let split = split(&fixture.trees, &root, &site(), &data).unwrap();
+        let own = fixture.trees.entry_at(&root, &"modules".parse().unwrap()).unwrap();
+        let code = fixture.trees.replace_at(&split.code, &data[0], own.clone()).unwrap();
+        let joined = join(&fixture.trees, &code, &split.data, &site(), &data).unwrap();
+        assert_eq!(fixture.trees.entry_at(&joined.root, &data[0]).unwrap(), own);
+        assert_eq!(joined.warnings.len(), 1);
+        let emptied = fixture.trees.replace_at(&split.data, &data[0], None).unwrap();
+        let joined = join(&fixture.trees, &split.code, &emptied, &site(), &data).unwrap();
+        assert_eq!(fixture.trees.entry_at(&joined.root, &data[0]).unwrap(), None);
+    }
+
+    #[test]
+    fn hard_links_survive_on_both_sides() {
+        let (fixture, root) = Fixture::new(|site| {
+            with_uploads(site);
+            fs::hard_link(site.join("files/a.png"), site.join("files/css/again.png")).unwrap();
+            fs::hard_link(site.join("settings.php"), site.join("modules/settings.php")).unwrap();
+        });
+        let data = paths(&["files"]);
+        let split = split(&fixture.trees, &root, &site(), &data).unwrap();
+        assert!(split.code.links.is_some() && split.data.links.is_some());
+        let joined = join(&fixture.trees, &split.code, &split.data, &site(), &data).unwrap();
+        assert_eq!(fixture.differences(&root, &joined.root), Vec::<String>::new());
+        assert_eq!(joined.root.totals, root.totals);
+    }
+
+    #[test]
+    fn settings_name_the_generation() {
+        let (fixture, root) = Fixture::new(|_| {});
+        let platform = Platform {
+            name: "two".parse().unwrap(),
+            directory: "/platforms/two".to_owned(),
+            sites: "web/sites".parse().unwrap(),
+            docroot: Some("web".parse().unwrap()),
+            code: ObjectId::of(Kind::TreePage, b""),
+            added: Timestamp::default(),
+            version: None,
+        };
+        let facts = Facts {
+            generation: GenerationName { site: site(), number: 12 },
+            place: Place::new(&platform, Lane::B, &site()),
+            platform: platform.name,
+            uri: String::new(),
+            run: String::new(),
+            step: String::new(),
+            php: "php".to_owned(),
+        };
+        assert_eq!(
+            facts.environment(&[].into())["SITEFS_SITE_DIR"],
+            "/platforms/two@b/web/sites/example.com"
+        );
+        let settings = Settings {
+            file: "sitefs.settings.php".parse().unwrap(),
+            text: "<?php return ['@SITE@', @GENERATION@, '@PLATFORM@', '@KIND@'];".to_owned(),
+        };
+        let now = Timestamp::from_parts(1, 0);
+        let code = with_settings(&fixture.trees, &root, &settings, &facts, &SiteKind::Live, now).unwrap();
+        let entry = fixture.trees.entry_at(&code, &settings.file).unwrap().unwrap();
+        let Node::File(content) = entry.node else { panic!("{entry:?}") };
+        let mut text = vec![0; content.size() as usize];
+        fixture.trees.objects.read_at(&content, 0, &mut text).unwrap();
+        assert_eq!(text, b"<?php return ['example.com', 12, 'two', 'live'];");
+        assert_eq!((entry.attributes.uid, entry.attributes.mode), (root.attributes.uid, 0o640));
+    }
 }

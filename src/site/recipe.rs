@@ -1,14 +1,18 @@
 //! Recipes: how to drive one kind of application. `docs/recipes.md` describes the format to those who write one.
 
+mod command;
+mod database;
 mod library;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
+pub use command::{Check, Command, Expectation, ExpectedPage};
+pub use database::{DatabaseError, DatabaseRecipe, Engine};
 pub use library::Library;
 
 use super::records::is_within;
@@ -18,9 +22,6 @@ use crate::base::{FileError, RelativePath, files};
 /// Seconds a command may take where neither it nor the recipe says otherwise. Database updates of large sites take
 /// half an hour; nothing useful takes longer than this unless its recipe says so.
 const TIMEOUT_SECONDS_DEFAULT: u32 = 3600;
-
-/// Seconds an HTTP check may take where it does not say otherwise: the first page after a cache rebuild is slow.
-const CHECK_SECONDS_DEFAULT: u32 = 30;
 
 /// What can be wrong with a recipe.
 #[derive(Debug, thiserror::Error)]
@@ -91,9 +92,10 @@ pub struct Recipe {
     #[serde(default = "timeout_default")]
     pub timeout_seconds: u32,
     /// The application's read-only mode, when it has one: reading works, writing is refused in a friendly way.
-    pub readonly: Option<Switchable>,
-    /// The application's maintenance mode, when it has one: visitors see that it is closed.
-    pub maintenance: Option<Switchable>,
+    pub readonly: Option<Mode>,
+    /// The application's maintenance mode: visitors see that it is closed. For writes to be held where there is no
+    /// read-only mode.
+    pub maintenance: Option<Mode>,
     /// How the database is brought to the state that the platform's code expects.
     #[serde(default)]
     pub update: UpdateRecipe,
@@ -128,27 +130,6 @@ pub struct VersionSource {
     pub after: String,
 }
 
-/// A site's database.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatabaseRecipe {
-    /// The engine.
-    pub engine: Engine,
-    /// For SQLite: the file within the site's directory; the last component may contain one `*` for any text.
-    pub file: RelativePath,
-    /// Further SQLite files that belong to it, named in the same way.
-    #[serde(default)]
-    pub additional: Vec<RelativePath>,
-}
-
-/// The engines that a recipe can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Engine {
-    /// SQLite: files in the site's directory.
-    Sqlite,
-}
-
 /// A settings file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -172,11 +153,15 @@ pub enum User {
 /// A mode that is switched by commands.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Switchable {
+pub struct Mode {
     /// Switches it on; no harm when it is on.
     pub on: Command,
     /// Switches it off; no harm when it is off.
     pub off: Command,
+    /// Whether the database is locked as well while writes are held. `false` where the mode alone refuses all that
+    /// is worth keeping, and the application has to write (caches, logs) to show a page: what it writes so is lost.
+    #[serde(default = "yes")]
+    pub lock_database: bool,
 }
 
 /// How a site is brought to the state that its platform's code expects.
@@ -201,44 +186,6 @@ impl Default for UpdateRecipe {
     }
 }
 
-/// One shell line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Command {
-    /// The line, for `sh -c`.
-    pub run: String,
-    /// Seconds it may take; `None`: as the recipe says.
-    pub timeout_seconds: Option<u32>,
-}
-
-/// One way to find out whether a site works: a command that must succeed, or a page that must be as expected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// What is found out by it, for people.
-    pub title: String,
-    /// What must hold.
-    pub expectation: Expectation,
-    /// Seconds until it counts as failed.
-    pub seconds_max: u32,
-}
-
-/// What a check expects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expectation {
-    /// The shell line ends with 0. Checked on every copy of the site.
-    Command(String),
-    /// A page of the site. Checked on the live site only: nothing else has an address.
-    Page {
-        /// The path and query, from `/`.
-        path: String,
-        /// The status it must have.
-        status: u16,
-        /// Texts it must contain.
-        contains: Vec<String>,
-        /// Texts it must not contain.
-        lacks: Vec<String>,
-    },
-}
-
 fn timeout_default() -> u32 {
     TIMEOUT_SECONDS_DEFAULT
 }
@@ -258,6 +205,11 @@ impl Recipe {
             Some(reason) => Err(RecipeError::Meaning { origin: origin.to_owned(), reason }),
             None => Ok(recipe),
         }
+    }
+
+    /// The mode that the application is in while writes are held.
+    pub fn holding_mode(&self) -> Option<&Mode> {
+        self.readonly.as_ref().or(self.maintenance.as_ref())
     }
 
     /// How long `command` may take, in seconds.
@@ -363,75 +315,5 @@ impl<'de> Deserialize<'de> for User {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<User, D::Error> {
         let name = String::deserialize(deserializer)?;
         Ok(if name == "site-owner" { User::SiteOwner } else { User::Named(name) })
-    }
-}
-
-/// A line alone, or a table with its timeout. Not an untagged enum: that could not say which key is wrong.
-impl<'de> Deserialize<'de> for Command {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Command, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Table {
-            run: String,
-            timeout_seconds: Option<u32>,
-        }
-        struct LineOrTable;
-        impl<'de> Visitor<'de> for LineOrTable {
-            type Value = Command;
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("a shell line, or a table { run = \"LINE\", timeout_seconds = N }")
-            }
-            fn visit_str<E: de::Error>(self, run: &str) -> Result<Command, E> {
-                Ok(Command { run: run.to_owned(), timeout_seconds: None })
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Command, A::Error> {
-                let table = Table::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Command { run: table.run, timeout_seconds: table.timeout_seconds })
-            }
-        }
-        deserializer.deserialize_any(LineOrTable)
-    }
-}
-
-impl<'de> Deserialize<'de> for Check {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Check, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Table {
-            title: Option<String>,
-            run: Option<String>,
-            page: Option<String>,
-            status: Option<u16>,
-            #[serde(default)]
-            contains: Vec<String>,
-            #[serde(default)]
-            lacks: Vec<String>,
-            seconds_max: Option<u32>,
-        }
-        let table = Table::deserialize(deserializer)?;
-        let of_a_page = table.status.is_some() || !table.contains.is_empty() || !table.lacks.is_empty();
-        let expectation = match (table.run, table.page) {
-            (Some(run), None) if !of_a_page => Expectation::Command(run),
-            (Some(_), None) => {
-                return Err(de::Error::custom(
-                    "`status`, `contains` and `lacks` are for a check with `page`",
-                ));
-            }
-            (None, Some(path)) if path.starts_with('/') => Expectation::Page {
-                path,
-                status: table.status.unwrap_or(200),
-                contains: table.contains,
-                lacks: table.lacks,
-            },
-            (None, Some(path)) => {
-                return Err(de::Error::custom(format!("`page` must start with a slash: {path:?}")));
-            }
-            _ => return Err(de::Error::custom("a check has either `run` or `page`")),
-        };
-        let title = table.title.unwrap_or_else(|| match &expectation {
-            Expectation::Command(line) => line.clone(),
-            Expectation::Page { path, .. } => path.clone(),
-        });
-        Ok(Check { title, expectation, seconds_max: table.seconds_max.unwrap_or(CHECK_SECONDS_DEFAULT) })
     }
 }

@@ -130,9 +130,14 @@ impl Record for Site {
 }
 
 impl Site {
-    /// The site's address: the setting `uri`, or `http://` and its name.
-    pub fn uri(&self) -> String {
-        self.settings.get("uri").cloned().unwrap_or_else(|| format!("http://{}", self.name))
+    /// The site's address, as far as it has been told: the setting `uri`.
+    pub fn uri(&self) -> Option<&str> {
+        self.settings.get("uri").map(String::as_str)
+    }
+
+    /// What commands are told as the site's address: the setting `uri`, or `http://` and the site's name.
+    pub fn uri_or_name(&self) -> String {
+        self.uri().map_or_else(|| format!("http://{}", self.name), str::to_owned)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The commands and checks of a recipe, run for one generation as a part of a step.
 
 use super::{CommandEnd, CommandRequest, Event, Failure, Operations, PageRequest, StepKind};
-use crate::site::{Check, Command, Expectation, GenerationName, Recipe};
+use crate::site::{Check, Command, Expectation, ExpectedPage, GenerationName, Recipe};
 
 /// How much of what a step's commands print is kept, in bytes: the first lines say what was begun, the last what
 /// went wrong.
@@ -67,7 +67,7 @@ impl Runner<'_> {
     }
 
     /// Makes every check that can be made of this generation; returns how many. Pages are asked for only when it is
-    /// live: nothing else has an address.
+    /// live and the site's address is known: nothing else has one.
     pub(super) fn checks(
         &mut self,
         of: &GenerationName,
@@ -76,16 +76,15 @@ impl Runner<'_> {
     ) -> Result<usize, Failure> {
         let mut count = 0;
         for check in checks {
-            match &check.expectation {
-                Expectation::Command(line) => self
-                    .line(of, line, check.seconds_max)
-                    .map_err(|failure| format!("the check \"{}\" failed: {failure}", check.title))?,
-                Expectation::Page { .. } if is_live => self
-                    .page(of, check)
-                    .map_err(|failure| format!("the check \"{}\" failed: {failure}", check.title))?,
-                Expectation::Page { .. } => continue,
+            let made = match &check.expectation {
+                Expectation::Command(line) => self.line(of, line, check.seconds_max).map(|()| true),
+                Expectation::Page(page) if is_live => self.page(of, page, check.seconds_max),
+                Expectation::Page(_) => Ok(false),
+            };
+            match made {
+                Ok(made) => count += usize::from(made),
+                Err(failure) => return Err(format!("the check \"{}\" failed: {failure}", check.title).into()),
             }
-            count += 1;
         }
         Ok(count)
     }
@@ -121,13 +120,19 @@ impl Runner<'_> {
         Err(format!("`{line}` {why}{printed}").into())
     }
 
-    fn page(&mut self, of: &GenerationName, check: &Check) -> Result<(), Failure> {
-        let Expectation::Page { path, status, contains, lacks } = &check.expectation else {
-            return Ok(());
+    /// Whether the page could be asked for, and then it is as expected.
+    fn page(
+        &mut self,
+        of: &GenerationName,
+        expected: &ExpectedPage,
+        seconds_max: u32,
+    ) -> Result<bool, Failure> {
+        let ExpectedPage { path, status, contains, lacks } = expected;
+        let request = PageRequest { site: of.site.clone(), path: path.clone(), seconds_max };
+        let Some(page) = self.operations.fetch_page(&request)? else {
+            self.transcript.push(&format!("GET {path}: not asked for, as {} has no setting uri", of.site));
+            return Ok(false);
         };
-        let request =
-            PageRequest { site: of.site.clone(), path: path.clone(), seconds_max: check.seconds_max };
-        let page = self.operations.fetch_page(&request)?;
         self.transcript.push(&format!("GET {path}: status {}, {} bytes", page.status, page.body.len()));
         if page.status != *status {
             return Err(format!("{path} has status {} and not {status}", page.status).into());
@@ -138,7 +143,7 @@ impl Runner<'_> {
         if let Some(text) = lacks.iter().find(|text| page.body.contains(*text)) {
             return Err(format!("{path} contains {text:?}").into());
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -153,15 +153,15 @@ pub trait Operations {
     fn inspect(&self, site: &SiteName, target: &PlatformName) -> Result<Inspection, Failure>;
 
     /// Takes a durable snapshot of a generation with the site's data and database, tables summarised. Under a hold
-    /// of that generation, the state held.
+    /// of that generation, the state held; else the database is locked for the instant it takes.
     fn snapshot(&self, of: &GenerationName, message: &str, author: &str) -> Result<SnapshotId, Failure>;
 
     /// Proves that a snapshot can be restored: reads every object back and compares it with its name, restores the
     /// database and compares its tables. An error when anything is not as it should be.
     fn verify(&self, snapshot: SnapshotId) -> Result<Verification, Failure>;
 
-    /// Makes the site `name` (kind clone) from a snapshot, with its own data and database, and its generation 1 on
-    /// `platform`, reachable there when this returns. One of that name left by a crash is finished or made again.
+    /// Makes the site `name` (kind clone) from a snapshot, with its own data and database and the recipe's settings
+    /// file, and a generation of it on `platform`, reachable there when this returns.
     fn create_clone(
         &self,
         name: &SiteName,
@@ -175,8 +175,8 @@ pub trait Operations {
     /// Sets a new generation number of the site aside, never given out before. Durable.
     fn reserve_generation(&self, site: &SiteName) -> Result<GenerationName, Failure>;
 
-    /// Makes a generation of the site under a reserved number, code and database as in the snapshot, in the state
-    /// `Prepared`, reachable at `platform` in a lane that is not showing the live one. The data stays the site's.
+    /// Makes a generation of the site under a reserved number, code and database as in the snapshot, with the
+    /// recipe's settings file, in the state `Prepared`, reachable at `platform` in a lane that is not showing the live one. The data stays the site's.
     fn prepare_generation(
         &self,
         name: &GenerationName,
@@ -199,8 +199,9 @@ pub trait Operations {
         output: &mut dyn FnMut(&str),
     ) -> Result<CommandEnd, Failure>;
 
-    /// Asks the web server for a page of a live site; an error when there is no answer.
-    fn fetch_page(&self, request: &PageRequest) -> Result<Page, Failure>;
+    /// Asks the web server for a page of a live site. `None`: nobody has told the site's address. An error when
+    /// there is no answer.
+    fn fetch_page(&self, request: &PageRequest) -> Result<Option<Page>, Failure>;
 
     /// What differs between a snapshot and what a generation holds now.
     fn compare(&self, snapshot: SnapshotId, generation: &GenerationName) -> Result<Changes, Failure>;

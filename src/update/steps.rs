@@ -91,7 +91,7 @@ impl Execution<'_> {
         let rehearsal = operations.create_clone(&self.run.clone, backup, &self.run.to_platform)?;
         self.run.rehearsal = Some(rehearsal.clone());
         if self.run.read_only {
-            self.read_only(StepKind::Clone, &rehearsal, false)?;
+            self.set_mode(StepKind::Clone, &rehearsal, false)?;
         }
         Ok(format!("{rehearsal} on {}", self.run.to_platform))
     }
@@ -142,15 +142,24 @@ impl Execution<'_> {
     fn hold(&mut self) -> Result<String, Stop> {
         self.run.held = Some(self.engine.operations.now());
         let from = self.run.from.clone();
-        let switched_on = !self.run.read_only && self.read_only(StepKind::Hold, &from, true)?;
-        self.run.from_hold = Some(self.engine.operations.hold_writes(&from)?);
-        Ok(if switched_on { "the application is in read-only mode" } else { "writers wait" }.to_owned())
+        if !self.run.read_only {
+            self.set_mode(StepKind::Hold, &from, true)?;
+        }
+        if self.locks_database() {
+            self.run.from_hold = Some(self.engine.operations.hold_writes(&from)?);
+        }
+        Ok(match (&self.recipe.readonly, &self.recipe.maintenance) {
+            (Some(_), _) => "the application is in read-only mode",
+            (None, Some(_)) => "the application is in maintenance mode",
+            (None, None) => "writers wait",
+        }
+        .to_owned())
     }
 
     fn freeze(&mut self) -> Result<String, Stop> {
         let message = format!("what the update to {} began with (run {})", self.run.to_platform, self.run.id);
         let snapshot = self.engine.operations.snapshot(&self.run.from, &message, &self.run.who)?;
-        self.require_hold()?;
+        self.required_hold()?;
         self.run.frozen = Some(snapshot);
         Ok(format!("snapshot {}", snapshot.0))
     }
@@ -165,23 +174,24 @@ impl Execution<'_> {
         self.run.to = Some(to.clone());
         self.save()?;
         operations.prepare_generation(&to, frozen, &self.run.to_platform)?;
-        // It was frozen in read-only mode, in which no update would work.
-        self.read_only(StepKind::Prepare, &to, false)?;
+        // It was frozen in a mode in which no update would work.
+        self.set_mode(StepKind::Prepare, &to, false)?;
         Ok(format!("{to} on {}", self.run.to_platform))
     }
 
     fn switch(&mut self) -> Result<String, Stop> {
         let operations = self.engine.operations;
         let to = self.to()?;
-        // Writes must not be taken before the checks of the live site have passed: switching back would lose them.
-        let hold_after = self.recipe.update.hold_after_switch;
-        let switched_on =
-            (hold_after || self.run.read_only) && self.read_only(StepKind::Switch, &to, true)?;
-        if hold_after && !switched_on {
+        // Writes must not be taken before the checks of the live site have passed: switching back would leave them
+        // behind. A maintenance mode is of no use here, as there is nothing to check in it.
+        if self.is_polite_after_switch() || self.run.read_only {
+            self.set_mode(StepKind::Switch, &to, true)?;
+        }
+        if self.recipe.update.hold_after_switch && !self.is_polite_after_switch() {
             self.run.to_hold = Some(operations.hold_writes(&to)?);
             self.save()?;
         }
-        let hold = Some(self.require_hold()?);
+        let hold = self.required_hold()?;
         let (site, from) = (self.run.site.clone(), self.run.from.number);
         operations.switch_live(&Switch { site, from, to: to.number, hold })?;
         self.run.switched = Some(operations.now());
@@ -197,8 +207,8 @@ impl Execution<'_> {
     fn release(&mut self) -> Result<String, Stop> {
         let to = self.to()?;
         self.end_hold(self.run.to_hold)?;
-        if !self.run.read_only {
-            self.read_only(StepKind::Release, &to, false)?;
+        if self.is_polite_after_switch() && !self.run.read_only {
+            self.set_mode(StepKind::Release, &to, false)?;
         }
         // The old generation is read-only since the switch: whoever still waits to write to it is refused.
         self.end_hold(self.run.from_hold)?;
@@ -237,7 +247,7 @@ impl Execution<'_> {
         self.run.from_hold = None;
         let from = self.run.from.clone();
         if !self.run.read_only {
-            self.read_only(StepKind::Hold, &from, false)?;
+            self.set_mode(StepKind::Hold, &from, false)?;
         }
         self.run.released = Some(self.engine.operations.now());
         Ok(())
@@ -247,9 +257,21 @@ impl Execution<'_> {
         hold.map_or(Ok(()), |hold| self.engine.operations.release_writes(hold))
     }
 
-    fn require_hold(&self) -> Result<HoldId, Failure> {
+    /// Whether the database is locked while writes are held.
+    fn locks_database(&self) -> bool {
+        self.recipe.holding_mode().is_none_or(|mode| mode.lock_database)
+    }
+
+    /// Whether it is the application itself that refuses writes from the switch to the release.
+    fn is_polite_after_switch(&self) -> bool {
+        self.recipe.update.hold_after_switch && self.recipe.readonly.is_some()
+    }
+
+    /// The hold of the old generation, if there has to be one; an error when it is not in force any more.
+    fn required_hold(&self) -> Result<Option<HoldId>, Failure> {
         match self.run.from_hold {
-            Some(hold) if self.engine.operations.is_held(hold) => Ok(hold),
+            Some(hold) if self.engine.operations.is_held(hold) => Ok(Some(hold)),
+            None if !self.locks_database() => Ok(None),
             _ => {
                 Err("the hold of writes has ended too early: what was made lacks what was written since"
                     .into())
@@ -257,12 +279,11 @@ impl Execution<'_> {
         }
     }
 
-    /// Switches the application's read-only mode; whether it has one.
-    fn read_only(&mut self, kind: StepKind, of: &GenerationName, on: bool) -> Result<bool, Failure> {
-        let Some(mode) = &self.recipe.readonly else { return Ok(false) };
+    /// Switches the mode that the application is in while writes are held, if it has one.
+    fn set_mode(&mut self, kind: StepKind, of: &GenerationName, on: bool) -> Result<(), Failure> {
+        let Some(mode) = self.recipe.holding_mode() else { return Ok(()) };
         let command: Command = if on { mode.on.clone() } else { mode.off.clone() };
-        self.runner(kind).commands(of, &[command])?;
-        Ok(true)
+        self.runner(kind).commands(of, &[command])
     }
 
     fn all_checks(&self) -> Vec<Check> {

@@ -184,11 +184,11 @@ impl Operations for Model {
         Ok(CommandEnd::Status(i32::from(!succeeded)))
     }
 
-    fn fetch_page(&self, request: &PageRequest) -> Result<Page, Failure> {
+    fn fetch_page(&self, request: &PageRequest) -> Result<Option<Page>, Failure> {
         self.point()?;
         let world = self.world.borrow();
         let live = GenerationName { site: request.site.clone(), number: world.live[&request.site] };
-        Ok(Page { status: 200, body: format!("{} says hello", world.generations[&live].platform) })
+        Ok(Some(Page { status: 200, body: format!("{} says hello", world.generations[&live].platform) }))
     }
 
     fn compare(&self, _: SnapshotId, _: &GenerationName) -> Result<Changes, Failure> {

@@ -1,0 +1,177 @@
+//! Reading recipes, and finding the one that fits.
+
+use std::fs;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Recipe, RecipeError> {
+    Recipe::parse("own", text, "/etc/sitefs/recipes/own.toml")
+}
+
+fn error(text: &str) -> String {
+    parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn every_built_in_recipe_can_be_read() {
+    let names: Vec<String> = Library::built_in().iter().map(|recipe| recipe.name.clone()).collect();
+    assert_eq!(names, ["drupal", "drupal7", "generic", "mediawiki"]);
+}
+
+#[test]
+fn the_whole_format_is_understood() {
+    let recipe = parse(
+        r#"
+        title = "Guestbook"
+        data = ["uploads", "private/files"]
+        programs = ["php"]
+        user = "www-data"
+        timeout_seconds = 600
+        environment = { APP_ENV = "prod" }
+        readonly = { on = "touch x", off = { run = "rm x", timeout_seconds = 5 }, lock_database = false }
+        maintenance = { on = "a", off = "b" }
+        [detect]
+        platform = ["composer.json"]
+        docroot = ["index.php"]
+        site = ["config.php"]
+        [version]
+        file = "version.php"
+        after = "VERSION = '"
+        [database]
+        engine = "sqlite"
+        file = "db/*.sqlite3"
+        [settings]
+        file = "generated.php"
+        text = "<?php"
+        [update]
+        commands = ["one", { run = "two", timeout_seconds = 7200 }]
+        rebuild = ["three"]
+        hold_after_switch = false
+        [[check]]
+        run = "true"
+        [[check]]
+        title = "front page"
+        page = "/"
+        status = 204
+        contains = ["hello"]
+        lacks = ["error"]
+        seconds_max = 3
+        "#,
+    )
+    .unwrap();
+    assert_eq!(recipe.user, User::Named("www-data".to_owned()));
+    let timeouts: Vec<u32> =
+        recipe.update.commands.iter().map(|command| recipe.timeout_seconds_of(command)).collect();
+    assert_eq!(timeouts, [600, 7200]);
+    assert_eq!(recipe.readonly.as_ref().unwrap().off.timeout_seconds, Some(5));
+    assert_eq!(recipe.holding_mode(), recipe.readonly.as_ref());
+    assert!(!recipe.update.hold_after_switch && !recipe.readonly.unwrap().lock_database);
+    assert!(recipe.maintenance.unwrap().lock_database);
+    assert_eq!((recipe.checks[0].title.as_str(), recipe.checks[0].seconds_max), ("true", 30));
+    let Expectation::Page(page) = &recipe.checks[1].expectation else { panic!("{:?}", recipe.checks[1]) };
+    assert_eq!((page.path.as_str(), page.status, recipe.checks[1].seconds_max), ("/", 204, 3));
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let recipe = parse("title = 'x'").unwrap();
+    assert_eq!((&recipe.user, recipe.timeout_seconds), (&User::SiteOwner, 3600));
+    assert!(recipe.update.hold_after_switch && recipe.data.is_empty() && recipe.holding_mode().is_none());
+}
+
+#[test]
+fn mistakes_are_shown_with_their_line_and_the_known_keys() {
+    let text = error("title = 'x'\n[update]\ncomands = []");
+    for part in ["/etc/sitefs/recipes/own.toml", "line 3", "comands", "`commands`", "`rebuild`"] {
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+    for (mistake, part) in [
+        ("", "missing field `title`"),
+        ("title = 'x'\ndata = ['/etc']", "it must be relative"),
+        ("title = 'x'\n[update]\ncommands = [{ runs = 'x' }]", "`run`"),
+        ("title = 'x'\n[update]\ncommands = [3]", "a shell line, or a table"),
+        ("title = 'x'\n[[check]]\ntitle = 'y'", "either `run` or `page`"),
+        ("title = 'x'\n[[check]]\nrun = 'y'\nstatus = 200", "are for a check with `page`"),
+        ("title = 'x'\n[[check]]\npage = 'http://a/'", "must start with a slash"),
+        ("title = 'x'\n[database]\nengine = 'oracle'\nfile = 'x'", "sqlite"),
+    ] {
+        let text = error(mistake);
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn contradictions_are_refused() {
+    for (mistake, part) in [
+        ("data = ['files']\ndatabase = { engine = 'sqlite', file = 'files/.ht.sqlite' }", "all generations"),
+        ("data = ['files', 'files/css']", "named by files already"),
+        ("data = ['files', 'files']", "named by files already"),
+        ("database = { engine = 'sqlite', file = '*/x.sqlite' }", "only the last component"),
+        ("database = { engine = 'sqlite', file = '*.*' }", "only one"),
+        ("environment = { SITEFS_SITE = 'x' }", "a fact"),
+    ] {
+        let text = error(&format!("title = 'x'\n{mistake}"));
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn own_recipes_are_added_and_replace_those_built_in() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("guestbook.toml"), "title = 'Guestbook'").unwrap();
+    fs::write(directory.path().join("drupal.toml"), "title = 'Our Drupal'").unwrap();
+    fs::write(directory.path().join("README"), "not a recipe").unwrap();
+    let library = Library::load(directory.path()).unwrap();
+    assert_eq!(library.get("guestbook").unwrap().title, "Guestbook");
+    assert_eq!(library.get("drupal").unwrap().title, "Our Drupal");
+    let unknown = library.get("wordpress").unwrap_err().to_string();
+    assert!(unknown.contains("drupal, drupal7, generic, guestbook, mediawiki"), "{unknown}");
+    assert!(Library::load(&directory.path().join("missing")).unwrap().get("guestbook").is_err());
+}
+
+#[test]
+fn an_application_is_recognised_by_the_recipe_that_names_most_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (docroot, site) = (directory.path().join("web"), directory.path().join("web/sites/example.com"));
+    let library = Library::built_in();
+    let name =
+        || library.detect(directory.path(), &docroot, &site).unwrap().map(|recipe| recipe.name.as_str());
+    fs::create_dir_all(&site).unwrap();
+    assert_eq!(name(), Some("generic"));
+    fs::create_dir_all(docroot.join("core/lib")).unwrap();
+    fs::create_dir_all(docroot.join("core/includes")).unwrap();
+    fs::write(docroot.join("core/lib/Drupal.php"), "<?php\nclass Drupal {\n  const VERSION = '10.3.1';\n")
+        .unwrap();
+    fs::write(docroot.join("core/includes/update.inc"), "").unwrap();
+    assert_eq!(name(), Some("generic"), "the site has no settings.php");
+    fs::write(site.join("settings.php"), "").unwrap();
+    assert_eq!(name(), Some("drupal"));
+    let drupal = library.get("drupal").unwrap();
+    assert_eq!(drupal.version_of(&docroot).unwrap().as_deref(), Some("10.3.1"));
+    let missing = library.get("drupal7").unwrap().missing_from_platform(directory.path(), &docroot).unwrap();
+    assert!(missing.contains(&docroot.join("modules/system/system.module")), "{missing:?}");
+    assert_eq!(library.get("mediawiki").unwrap().version_of(&docroot).unwrap(), None);
+}
+
+#[test]
+fn the_main_database_is_the_one_that_is_no_additional_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let library = Library::built_in();
+    let database = library.get("mediawiki").unwrap().database.as_ref().unwrap();
+    let names = || -> Result<Vec<String>, DatabaseError> {
+        let files = database.files_in(directory.path())?;
+        Ok(files.into_iter().map(String::from).collect())
+    };
+    assert_eq!(names().unwrap(), Vec::<String>::new());
+    fs::create_dir(directory.path().join("database")).unwrap();
+    for name in ["wikicache.sqlite", "wiki_jobqueue.sqlite", "wiki.sqlite", "wiki.sqlite-journal"] {
+        fs::write(directory.path().join("database").join(name), "").unwrap();
+    }
+    assert_eq!(
+        names().unwrap(),
+        ["database/wiki.sqlite", "database/wiki_jobqueue.sqlite", "database/wikicache.sqlite"]
+    );
+    fs::write(directory.path().join("database/other.sqlite"), "").unwrap();
+    let ambiguous = names().unwrap_err().to_string();
+    assert!(ambiguous.contains("database/other.sqlite, database/wiki.sqlite"), "{ambiguous}");
+}
