@@ -336,7 +336,8 @@ fn drop_name(state: &mut State, local: u64, now: Timestamp) {
     let (link, is_directory) = (node.link, node.is_directory());
     state.note_node(local);
     if let Some(link) = link {
-        state.note_dirty_link(link, local);
+        // Its number could mean the base's node again once this one is forgotten, so the mark does not name it.
+        state.note_dirty_link(link, 0);
     }
     if is_directory {
         state.clear_slots(local);

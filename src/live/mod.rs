@@ -45,3 +45,6 @@ pub use freeze::FrozenTree;
 pub use namespace::{Namespace, NamespaceEntry};
 pub use volume::{Access, Caller, Handle, OpenMode, RenameMode, Volume, XattrMode};
 pub use volumes::Volumes;
+
+#[cfg(test)]
+mod tests;

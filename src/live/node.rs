@@ -162,6 +162,11 @@ impl Node {
         }
     }
 
+    /// Whether a freeze is reading its upper file, or just did.
+    pub(super) fn is_sealed(&self) -> bool {
+        matches!(&self.body, Body::Upper(upper) if upper.sealed || upper.stored.is_some())
+    }
+
     pub(super) fn is_directory(&self) -> bool {
         matches!(self.body, Body::Directory { .. })
     }

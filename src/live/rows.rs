@@ -1,12 +1,11 @@
-//! The overlay's tables: their keys and values, and the engine, reopened after the disk was full.
+//! The overlay's tables: their keys and values.
 //!
 //! Keys are numbers in big-endian order, so that a volume, and in it a directory, is one range. `docs/format.md`
 //! ("Live overlay") states the bytes.
 
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use parking_lot::RwLock;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{LiveError, VolumeNumber};
@@ -177,24 +176,14 @@ fn apply_run(writer: &mut Writer<'_>, run: &[RowChange]) -> Result<(), TablesErr
     Ok(())
 }
 
-/// The engine. After a failed write it is closed and opened again, which is how redb wants it: the file is then as
-/// the last commit left it.
+/// The tables' file.
 pub(super) struct Engine {
-    path: PathBuf,
-    tables: RwLock<Option<Tables>>,
+    tables: Tables,
 }
 
 impl Engine {
     pub(super) fn open(path: &Path) -> Result<Engine, LiveError> {
-        let tables = Tables::open(path, CACHE_BYTES)?;
-        Ok(Engine { path: path.to_owned(), tables: RwLock::new(Some(tables)) })
-    }
-
-    fn with<T>(&self, run: impl FnOnce(&Tables) -> Result<T, TablesError>) -> Result<T, LiveError> {
-        match &*self.tables.read() {
-            Some(tables) => Ok(run(tables)?),
-            None => Err(LiveError::Commit("the overlay's tables could not be opened again".into())),
-        }
+        Ok(Engine { tables: Tables::open(path, CACHE_BYTES)? })
     }
 
     /// The decoded row under a key.
@@ -203,13 +192,13 @@ impl Engine {
         table: &'static str,
         key: &[u8],
     ) -> Result<Option<T>, LiveError> {
-        let row = self.with(|tables| tables.read()?.get(table, key))?;
+        let row = self.tables.read()?.get(table, key)?;
         row.map(|row| decode(&row)).transpose()
     }
 
     /// Whether there is a row under a key.
     pub(super) fn contains(&self, table: &'static str, key: &[u8]) -> Result<bool, LiveError> {
-        Ok(self.with(|tables| tables.read()?.get(table, key))?.is_some())
+        Ok(self.tables.read()?.get(table, key)?.is_some())
     }
 
     /// Calls `each` with every row whose key starts with `prefix`, in key order.
@@ -220,42 +209,22 @@ impl Engine {
         mut each: impl FnMut(&[u8], &[u8]) -> Result<(), LiveError>,
     ) -> Result<(), LiveError> {
         let mut outcome = Ok(());
-        self.with(|tables| {
-            tables.read()?.scan(table, Prefix::new(prefix), |key, value| {
-                outcome = each(key, value);
-                outcome.is_ok()
-            })
+        self.tables.read()?.scan(table, Prefix::new(prefix), |key, value| {
+            outcome = each(key, value);
+            outcome.is_ok()
         })?;
         outcome
     }
 
     /// Applies the changes in order as one durable transaction.
     pub(super) fn apply(&self, changes: &[RowChange]) -> Result<(), LiveError> {
-        if self.tables.read().is_none() {
-            self.reopen();
+        let mut writer = self.tables.write(Durability::Immediate)?;
+        let same_table = |one: &RowChange, next: &RowChange| {
+            one.puts_into().is_some_and(|table| next.puts_into() == Some(table))
+        };
+        for run in changes.chunk_by(same_table) {
+            apply_run(&mut writer, run)?;
         }
-        let result = self.with(|tables| {
-            let mut writer = tables.write(Durability::Immediate)?;
-            for run in changes
-                .chunk_by(|one, next| one.puts_into().is_some_and(|table| Some(table) == next.puts_into()))
-            {
-                apply_run(&mut writer, run)?;
-            }
-            writer.commit()
-        });
-        if result.is_err() {
-            self.reopen();
-        }
-        result
-    }
-
-    fn reopen(&self) {
-        let mut tables = self.tables.write();
-        // Closed first: the file is locked while it is open.
-        *tables = None;
-        match Tables::open(&self.path, CACHE_BYTES) {
-            Ok(opened) => *tables = Some(opened),
-            Err(error) => log::error!("cannot open {} again: {error}", self.path.display()),
-        }
+        Ok(writer.commit()?)
     }
 }

@@ -193,7 +193,8 @@ impl State {
             Cached::Node(local) => {
                 let uncommitted = self.is_uncommitted(local);
                 let node = self.nodes.get_mut(&local)?;
-                if uncommitted || node.names == 0 || node.open.is_open() || node.recent {
+                let pinned = uncommitted || node.names == 0 || node.open.is_open() || node.is_sealed();
+                if pinned || node.recent {
                     node.recent = false;
                     return Some(cached);
                 }

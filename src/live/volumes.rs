@@ -125,6 +125,11 @@ impl Volumes {
         self.shared.commit()
     }
 
+    #[cfg(test)]
+    pub(super) fn upper_path(&self, volume: VolumeNumber, number: u64) -> PathBuf {
+        self.shared.uppers.path(volume, number)
+    }
+
     /// Ends the committer without a last commit, as a killed process would.
     #[cfg(test)]
     pub(super) fn crash(&mut self) {
