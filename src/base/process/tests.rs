@@ -67,11 +67,11 @@ fn much_input_and_output_do_not_block_each_other() {
 #[test]
 fn a_time_limit_ends_everything_the_program_started() {
     let outcome = Command::script("trap '' TERM; sleep 1000 & echo $!; echo $$; while :; do sleep 1; done")
-        .time_limit(Duration::from_millis(300))
+        .time_limit(Duration::from_millis(1500))
         .grace(Duration::from_millis(100))
         .run()
         .unwrap();
-    assert_eq!(outcome.ending, Ending::TimedOut(Duration::from_millis(300)));
+    assert_eq!(outcome.ending, Ending::TimedOut(Duration::from_millis(1500)));
     let text = outcome.output.text();
     let ids: Vec<&str> = text.lines().collect();
     assert_eq!(ids.len(), 2);
@@ -88,7 +88,7 @@ fn a_time_limit_ends_everything_the_program_started() {
 #[test]
 fn a_terminated_program_may_clean_up() {
     let outcome = Command::script("trap 'echo cleaned; exit 0' TERM; sleep 1000 & wait")
-        .time_limit(Duration::from_millis(300))
+        .time_limit(Duration::from_millis(1500))
         .grace(Duration::from_secs(20))
         .run()
         .unwrap();

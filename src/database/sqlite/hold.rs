@@ -22,15 +22,19 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Error, ErrorCode};
 
 use super::content;
-use super::open::Place;
+use super::open::{Place, WAIT_MAX};
 use crate::base::files;
 use crate::database::{Description, Problem, Summary};
 
 /// How long readers of a write-ahead log are waited for before it is left as it is.
 const CHECKPOINT_WAIT: Duration = Duration::from_millis(100);
+
+/// How soon a lock that somebody else has is tried again. SQLite's own way, up to 100 ms, would seldom meet the short
+/// gaps between the transactions of writers that follow each other closely.
+const RETRY: Duration = Duration::from_micros(200);
 
 /// Databases whose writes are held, until dropped.
 pub(in crate::database) struct Held {
@@ -53,7 +57,7 @@ impl Held {
         additional: Vec<PathBuf>,
         wait: Duration,
     ) -> Result<Held, Problem> {
-        let deadline = Instant::now() + wait;
+        let deadline = Instant::now() + wait.min(WAIT_MAX);
         let first = real(&database)?.ok_or_else(|| Problem::Missing { path: database.clone() })?;
         let mut paths = BTreeSet::from([first.clone()]);
         for path in additional {
@@ -104,16 +108,12 @@ impl HeldDatabase {
         let writer = place.open()?;
         let description = super::describe(&writer, &place)?;
         let is_wal = description.journal_mode == "wal";
-        let begin = || {
-            if is_wal {
-                writer.busy_timeout(CHECKPOINT_WAIT)?;
-                // It need not succeed.
-                let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-                writer.busy_timeout(place.wait)?;
-            }
-            writer.execute_batch("BEGIN IMMEDIATE")
-        };
-        begin().map_err(|error| place.problem("hold", error))?;
+        if writer.is_readonly("main").map_err(|error| place.problem("hold", error))? {
+            // BEGIN IMMEDIATE would be content with reading.
+            let readonly = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+            return Err(place.problem("hold", Error::SqliteFailure(readonly, None)));
+        }
+        begin(&writer, is_wal, place.wait).map_err(|error| place.problem("hold", error))?;
         let reader = if is_wal { Some(place.open()?) } else { None };
         if let Some(reader) = &reader {
             reader
@@ -121,5 +121,29 @@ impl HeldDatabase {
                 .map_err(|error| place.problem("read", error))?;
         }
         Ok(HeldDatabase { place, description, writer, reader })
+    }
+}
+
+fn begin(writer: &Connection, is_wal: bool, wait: Duration) -> Result<(), Error> {
+    let deadline = Instant::now() + wait;
+    if is_wal {
+        writer.busy_timeout(CHECKPOINT_WAIT)?;
+        // It need not succeed.
+        let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+    writer.busy_timeout(Duration::ZERO)?;
+    loop {
+        match writer.execute_batch("BEGIN IMMEDIATE") {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(RETRY);
+            }
+            result => {
+                writer.busy_timeout(wait)?;
+                return result;
+            }
+        }
     }
 }

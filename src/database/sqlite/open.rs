@@ -20,6 +20,9 @@ pub(super) enum State {
     Frozen,
 }
 
+/// The longest wait for a lock: what SQLite can count in milliseconds is not much more.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// The first bytes of every SQLite database (<https://www.sqlite.org/fileformat2.html>).
 pub(super) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -32,7 +35,7 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new(path: &Path, wait: Duration) -> Place {
-        Place { path: path.to_owned(), wait }
+        Place { path: path.to_owned(), wait: wait.min(WAIT_MAX) }
     }
 
     /// Opens an existing database that others may be using, for reading and writing where that is allowed.
