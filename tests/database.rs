@@ -1,4 +1,5 @@
 //! Databases with real processes: writers that compete for locks and are killed, workers that run as the owner.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
