@@ -1,6 +1,7 @@
 //! sitefs: a versioned file system for PHP sites. `docs/architecture.md` is the map of this code.
 
 pub mod base;
+pub mod cli;
 pub mod control;
 pub mod database;
 pub mod fuse;

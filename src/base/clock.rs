@@ -28,6 +28,14 @@ impl Timestamp {
         (self.0.div_euclid(1_000_000_000), self.0.rem_euclid(1_000_000_000) as u32)
     }
 
+    /// To the minute, in this machine's time zone: `2026-11-21 15:03`.
+    pub fn local_minute(self) -> String {
+        match jiff::Timestamp::from_second(self.parts().0) {
+            Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
+            Err(_) => self.to_string(),
+        }
+    }
+
     /// The span since `earlier` in seconds; negative when `earlier` is later.
     pub fn seconds_since(self, earlier: Timestamp) -> f64 {
         (self.0.saturating_sub(earlier.0)) as f64 / 1e9

@@ -1,0 +1,76 @@
+//! `sitefs clone`.
+
+use clap::Args;
+
+use super::context::{Context, Ended};
+use super::format::{seconds, short_id, time};
+use super::page::Page;
+use crate::base::{PlatformName, SiteName, Span};
+use crate::control::request::SiteClone;
+use crate::control::{Failure, Revision};
+
+/// Make a copy-on-write clone of a site, files and database
+///
+/// Takes milliseconds and nearly no disk, however large the site is. What is done to the clone never reaches the
+/// site.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sitefs clone shop.example shop-test
+  sitefs clone shop.example shop-test --platform drupal-10.4 --expires 7d
+  sitefs clone shop.example shop-old --from shop.example@release-7")]
+pub(super) struct Clone {
+    /// The site
+    site: SiteName,
+    /// A name for the clone
+    new: SiteName,
+    /// A snapshot to clone [default: the site as it is now]
+    #[arg(long, value_name = "SITE@ID")]
+    from: Option<Revision>,
+    /// The platform the clone is to stand on [default: that of the site, or of the snapshot]
+    #[arg(long)]
+    platform: Option<PlatformName>,
+    /// Leave the database out
+    #[arg(long)]
+    no_database: bool,
+    /// When the clone may be deleted, from now, as in 12h or 7d [default: never]
+    #[arg(long, value_name = "SPAN")]
+    expires: Option<Span>,
+}
+
+impl Clone {
+    pub(super) fn run(self, context: &Context) -> Ended {
+        let from = self.from.unwrap_or_else(|| Revision::live(self.site.clone()));
+        if from.site != self.site {
+            return Err(Failure::usage(format!("{from} is not a snapshot of {}", self.site))
+                .hint(format!("clone {} instead, or name a snapshot of {}", from.site, self.site))
+                .into());
+        }
+        let Clone { new, platform, expires, .. } = self;
+        let request = SiteClone { from, new, platform, database: !self.no_database, expires };
+        context.show(request, |cloned, now| {
+            let site = &cloned.site;
+            let mut page = Page::default();
+            page.line(format!(
+                "{} is a clone of {}@{} on {}, made in {}",
+                site.site,
+                site.clone_of.as_ref().unwrap_or(&site.site),
+                short_id(&cloned.snapshot),
+                site.platform,
+                seconds(cloned.seconds),
+            ));
+            page.fields([
+                ("  directory", cloned.path.clone()),
+                ("  document root", site.document_root.clone()),
+                (
+                    "  database",
+                    cloned.database.as_ref().map_or_else(
+                        || "none".to_owned(),
+                        |database| format!("{} {}", database.engine, database.name),
+                    ),
+                ),
+                ("  expires", site.expires.map_or_else(|| "never".to_owned(), |moment| time(moment, now))),
+            ]);
+            page
+        })
+    }
+}

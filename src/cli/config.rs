@@ -1,0 +1,83 @@
+//! The configuration file.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::base::files;
+use crate::control::Failure;
+
+/// Where the file is looked for when `--config` does not say.
+pub(super) const DEFAULT_CONFIG: &str = "/etc/sitefs/config.toml";
+
+/// What the file may say. Everything has a default; options of the command line win.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    /// The store's directory.
+    pub(super) store: Option<PathBuf>,
+    /// Where the daemon mounts the namespace.
+    pub(super) root: Option<PathBuf>,
+    /// The directory with recipes of one's own.
+    pub(super) recipes: Option<PathBuf>,
+    /// The PHP program that recipes' commands run.
+    pub(super) php: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads the file at `path`, or the one at the default place, where it may be missing.
+    pub(super) fn load(path: Option<&Path>) -> Result<Config, Failure> {
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            Failure::usage("cannot read the configuration").because(error)
+        };
+        let file = path.unwrap_or(Path::new(DEFAULT_CONFIG));
+        if path.is_none() && files::metadata(file).map_err(|error| failed(&error))?.is_none() {
+            return Ok(Config::default());
+        }
+        let text = files::read_to_string(file).map_err(|error| failed(&error))?;
+        let config = Config::parse(&text).map_err(|reason| {
+            Failure::usage(format!("the configuration {} is not valid", file.display())).because_of(reason)
+        })?;
+        Ok(config)
+    }
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let config: Config = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        for (key, path) in [("store", &config.store), ("root", &config.root), ("recipes", &config.recipes)] {
+            if let Some(path) = path.as_ref().filter(|path| !path.is_absolute()) {
+                return Err(format!("{key} = {:?} must be an absolute path", path.display().to_string()));
+            }
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_says_nothing_and_every_key_is_read() {
+        assert_eq!(Config::parse(""), Ok(Config::default()));
+        let text = "store = '/s'\nroot = '/r'\nrecipes = '/c'\nphp = 'php8.4'\n";
+        let config = Config::parse(text).unwrap();
+        assert_eq!(config.store, Some("/s".into()));
+        assert_eq!(config.root, Some("/r".into()));
+        assert_eq!(config.recipes, Some("/c".into()));
+        assert_eq!(config.php, Some("php8.4".into()));
+    }
+
+    #[test]
+    fn mistakes_are_shown_where_they_are() {
+        let error = Config::parse("root = '/r'\nroots = '/x'\n").unwrap_err();
+        assert!(error.contains("line 2") && error.contains("roots") && error.contains("recipes"), "{error}");
+        let error = Config::parse("root = 'sitefs'").unwrap_err();
+        assert_eq!(error, "root = \"sitefs\" must be an absolute path");
+    }
+
+    #[test]
+    fn only_a_file_that_was_named_must_exist() {
+        let error = Config::load(Some(Path::new("/nonexistent/config.toml"))).unwrap_err();
+        assert!(error.causes[0].contains("/nonexistent/config.toml"));
+    }
+}

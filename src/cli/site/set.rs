@@ -1,0 +1,37 @@
+//! `sitefs site set`.
+
+use clap::Args;
+
+use crate::base::SiteName;
+use crate::cli::context::{Context, Ended};
+use crate::cli::page::Page;
+use crate::control::request::SiteSet;
+
+/// Change a setting of a site, such as its address
+///
+/// `sitefs site show SITE` lists the settings. An empty value takes a setting away, so that the default holds again.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sitefs site set shop.example uri https://shop.example
+  sitefs site set shop.example uri ''")]
+pub(in crate::cli) struct Set {
+    /// The site
+    site: SiteName,
+    /// The name of the setting
+    key: String,
+    /// Its new value
+    value: String,
+}
+
+impl Set {
+    pub(super) fn run(self, context: &Context) -> Ended {
+        let Set { site, key, value } = self;
+        let value = Some(value).filter(|value| !value.is_empty());
+        context.show(SiteSet { site, key, value }, |setting, _| {
+            let mut page = Page::default();
+            let value = setting.value.as_deref().unwrap_or("(not set)");
+            page.line(format!("{} = {value} (from the {})", setting.key, setting.source));
+            page
+        })
+    }
+}
