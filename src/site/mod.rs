@@ -17,8 +17,8 @@ mod records;
 
 pub use facts::{Facts, Place};
 pub use recipe::{
-    Check, Command, DatabaseError, DatabaseRecipe, Detect, Engine, Expectation, ExpectedPage, Library, Mode,
-    Recipe, RecipeError, Settings, UpdateRecipe, User, VersionSource,
+    Check, Command, DatabaseFilesError, DatabaseRecipe, Detect, Engine, Expectation, ExpectedPage, Library,
+    Mode, Recipe, RecipeError, Settings, UpdateRecipe, User, VersionSource,
 };
 pub use records::{
     DatabaseBinding, Generation, GenerationName, GenerationState, LivePointer, Platform, Site, SiteKind,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer};
 
 pub use command::{Check, Command, Expectation, ExpectedPage};
-pub use database::{DatabaseError, DatabaseRecipe, Engine};
+pub use database::{DatabaseFilesError, DatabaseRecipe, Engine};
 pub use library::Library;
 
 use super::records::is_within;

@@ -8,7 +8,7 @@ use crate::base::{FileError, RelativePath, files};
 
 /// Why the database's files could not be told.
 #[derive(Debug, thiserror::Error)]
-pub enum DatabaseError {
+pub enum DatabaseFilesError {
     /// The site's directory could not be read.
     #[error(transparent)]
     File(#[from] FileError),
@@ -44,7 +44,7 @@ pub enum Engine {
 impl DatabaseRecipe {
     /// The files of this database that are in the directory of a site, the main one first; none where there is no
     /// main one. More than one that could be the main one is an error that names them.
-    pub fn files_in(&self, site: &Path) -> Result<Vec<RelativePath>, DatabaseError> {
+    pub fn files_in(&self, site: &Path) -> Result<Vec<RelativePath>, DatabaseFilesError> {
         let mut additional = Vec::new();
         for pattern in &self.additional {
             additional.extend(matching(site, pattern)?);
@@ -53,7 +53,7 @@ impl DatabaseRecipe {
         main.retain(|path| !additional.contains(path));
         if main.len() > 1 {
             let found = main.iter().map(RelativePath::as_str).collect::<Vec<_>>().join(", ");
-            return Err(DatabaseError::Ambiguous { found });
+            return Err(DatabaseFilesError::Ambiguous { found });
         }
         if !main.is_empty() {
             main.append(&mut additional);

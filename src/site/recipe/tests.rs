@@ -158,7 +158,7 @@ fn the_main_database_is_the_one_that_is_no_additional_one() {
     let directory = tempfile::tempdir().unwrap();
     let library = Library::built_in();
     let database = library.get("mediawiki").unwrap().database.as_ref().unwrap();
-    let names = || -> Result<Vec<String>, DatabaseError> {
+    let names = || -> Result<Vec<String>, DatabaseFilesError> {
         let files = database.files_in(directory.path())?;
         Ok(files.into_iter().map(String::from).collect())
     };
@@ -174,4 +174,39 @@ fn the_main_database_is_the_one_that_is_no_additional_one() {
     fs::write(directory.path().join("database/other.sqlite"), "").unwrap();
     let ambiguous = names().unwrap_err().to_string();
     assert!(ambiguous.contains("database/other.sqlite, database/wiki.sqlite"), "{ambiguous}");
+}
+
+/// The TOML in the documentation, which people copy.
+#[test]
+fn the_documentation_shows_recipes_that_can_be_read() {
+    let text = include_str!("../../../docs/recipes.md");
+    let blocks: Vec<&str> =
+        text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let titles: Vec<String> = blocks.iter().map(|block| parse(block).unwrap().title).collect();
+    assert_eq!(titles, ["An example of commands", "Guestbook"]);
+}
+
+/// Every key that the format has is explained.
+#[test]
+fn the_documentation_explains_every_key() {
+    let text = include_str!("../../../docs/recipes.md");
+    let text = &text[text.find("## The keys").unwrap()..text.find("## An example").unwrap()];
+    for table in [
+        "",
+        "[detect]\n",
+        "[version]\n",
+        "[database]\n",
+        "[readonly]\n",
+        "[settings]\n",
+        "[update]\n",
+        "[[check]]\n",
+    ] {
+        let message = error(&format!("title = 'x'\n{table}no_such_key = 1"));
+        let (_, known) = message.split_once("expected").unwrap();
+        let keys: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+        assert!(keys.len() > 1, "{message}");
+        for key in keys {
+            assert!(text.contains(&format!("`{key}`")) || text.contains(&format!("[{key}]")), "{table}{key}");
+        }
+    }
 }
