@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -88,7 +89,7 @@ fn connection_of_child() -> Connection {
 }
 
 fn ready() {
-    println!("\nready");
+    writeln!(std::io::stdout(), "\nready").unwrap();
 }
 
 /// Half of a transfer each, so that only whole transactions keep the sum; many pages are touched.
@@ -370,17 +371,20 @@ fn the_worker_refuses_what_it_does_not_know() {
     assert!(matches!(error.unwrap_err(), DatabaseError::Protocol(_)));
 }
 
-/// A site of another user, with a copy of the program that this user can reach. `None` without the right to make one.
+/// A site of another user, with a copy of the program that this user cannot reach. `None` without the right to make
+/// one.
 fn site_of(user: &User) -> Option<(Site, Worker)> {
     if User::current().unwrap().uid != 0 {
         return None;
     }
     let site = Site::new();
     fs::set_permissions(site.directory.path(), Permissions::from_mode(0o755)).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_sitefs"), site.path("sitefs")).unwrap();
+    fs::create_dir(site.path("private")).unwrap();
+    fs::set_permissions(site.path("private"), Permissions::from_mode(0o700)).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_sitefs"), site.path("private/sitefs")).unwrap();
     fs::create_dir(site.path("data")).unwrap();
     chown(site.path("data"), Some(user.uid), Some(user.gid)).unwrap();
-    let worker = Worker::with_program(site.path("sitefs"));
+    let worker = Worker::with_program(site.path("private/sitefs"));
     Some((site, worker))
 }
 
@@ -399,9 +403,7 @@ fn journals_belong_to_the_owner_of_the_database() {
             path.display()
         );
     };
-    for (name, worker) in
-        [("data/a", worker.clone()), ("data/b", worker.as_owner(nobody.uid, group).unwrap())]
-    {
+    for (name, worker) in [("data/a", worker.clone()), ("data/b", worker.as_owner(nobody.uid, group))] {
         site.bank(name, "WAL");
         chown(site.path(name), Some(nobody.uid), Some(group)).unwrap();
         fs::set_permissions(site.path(name), Permissions::from_mode(0o660)).unwrap();
@@ -420,8 +422,8 @@ fn journals_belong_to_the_owner_of_the_database() {
 fn what_the_owner_may_not_do_is_said() {
     let nobody = User::by_name("nobody").unwrap();
     let Some((site, worker)) = site_of(&nobody) else { return };
-    let worker = worker.as_owner(nobody.uid, nobody.gid).unwrap();
-    let database = site.database_by("data/db", worker);
+    let worker = worker.as_owner(nobody.uid, nobody.gid);
+    let database = site.database_by("data/db", worker.clone());
     site.bank("data/db", "DELETE");
     fs::set_permissions(site.path("data/db"), Permissions::from_mode(0o600)).unwrap();
     let error = database.summary().unwrap_err().to_string();
@@ -432,13 +434,8 @@ fn what_the_owner_may_not_do_is_said() {
     site.bank("data/log", "WAL");
     chown(site.path("data/log"), Some(nobody.uid), Some(nobody.gid)).unwrap();
     chown(site.path("data"), Some(0), Some(0)).unwrap();
-    let error =
-        site.database_by("data/log", site_worker(&site, &nobody)).hold(PATIENCE).err().unwrap().to_string();
+    let error = site.database_by("data/log", worker).hold(PATIENCE).err().unwrap().to_string();
     assert!(error.contains("of the file and of its directory"), "{error}");
-}
-
-fn site_worker(site: &Site, user: &User) -> Worker {
-    Worker::with_program(site.path("sitefs")).as_owner(user.uid, user.gid).unwrap()
 }
 
 /// A small file system of its own, gone when dropped.

@@ -1,5 +1,6 @@
 //! Users and groups of this machine.
 
+use std::ffi::CString;
 use std::path::PathBuf;
 
 use nix::unistd;
@@ -14,6 +15,14 @@ pub enum AccountError {
         kind: &'static str,
         /// The name or number asked for.
         name: String,
+    },
+    /// This process may not run as the user.
+    #[error("cannot go on as user {name}: {source}")]
+    Refused {
+        /// The user.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// The system's database of accounts could not be asked.
     #[error("cannot look up the {kind} {name}: {source}")]
@@ -74,6 +83,26 @@ impl User {
     /// The user this program runs as.
     pub fn current() -> Result<User, AccountError> {
         User::by_id(unistd::geteuid().as_raw(), unistd::getegid().as_raw())
+    }
+}
+
+impl User {
+    /// Makes this whole process run as the user, with the groups of the account, for good. For a process that has
+    /// just been started for one piece of work; it takes root unless it runs as the user already.
+    pub fn take_on(&self) -> Result<(), AccountError> {
+        if unistd::geteuid().as_raw() == self.uid {
+            return Ok(());
+        }
+        let (uid, gid) = (unistd::Uid::from_raw(self.uid), unistd::Gid::from_raw(self.gid));
+        // The right to change groups goes with the user id, so that comes last.
+        let groups = match CString::new(self.name.as_str()) {
+            Ok(name) if self.has_account => unistd::initgroups(&name, gid),
+            _ => unistd::setgroups(&[]),
+        };
+        groups
+            .and_then(|()| unistd::setgid(gid))
+            .and_then(|()| unistd::setuid(uid))
+            .map_err(|source| AccountError::Refused { name: self.name.clone(), source: source.into() })
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::FileError;
 use crate::base::process::ProcessError;
-use crate::base::{FileError, accounts::AccountError};
 
 /// What can go wrong with a database.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +25,6 @@ pub enum DatabaseError {
     /// A file of sitefs' own, or a dump.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The database's owner could not be looked up.
-    #[error(transparent)]
-    Account(#[from] AccountError),
     /// A hold ended by itself before it was released: what was captured since may not be one state.
     #[error("writes to {} were held for {} s, the longest allowed, and then let go: what was captured is not one state. Try again when the machine is less busy, or allow a longer hold", path.display(), limit.as_secs_f64())]
     HoldExpired {

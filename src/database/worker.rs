@@ -86,6 +86,8 @@ pub(super) struct HoldRequest {
 #[derive(Serialize, Deserialize)]
 struct Envelope {
     protocol: u32,
+    /// The user and group that the work is done as, where they differ from those of the parent.
+    owner: Option<(u32, u32)>,
     request: Request,
 }
 
@@ -132,7 +134,7 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 #[derive(Clone, Debug)]
 pub struct Worker {
     program: PathBuf,
-    user: Option<User>,
+    owner: Option<(u32, u32)>,
 }
 
 impl Worker {
@@ -141,31 +143,31 @@ impl Worker {
         let program = process::current_program().map_err(|error| Problem::File {
             message: format!("cannot find this program's file: {error}"),
         })?;
-        Ok(Worker { program, user: None })
+        Ok(Worker::with_program(program))
     }
 
     /// By the `sitefs` executable `program`.
     pub fn with_program(program: PathBuf) -> Worker {
-        Worker { program, user: None }
+        Worker { program, owner: None }
     }
 
     /// As the owner and with the group of a database file, so that the journals it makes are theirs, and it can do
-    /// no more than they can.
-    pub fn as_owner(mut self, uid: u32, gid: u32) -> Result<Worker, DatabaseError> {
-        let user = User::by_id(uid, gid)?;
-        self.user = Some(User { gid, ..user });
-        Ok(self)
+    /// no more than they can. The child process takes them on by itself: they need not be able to reach the program.
+    pub fn as_owner(self, uid: u32, gid: u32) -> Worker {
+        Worker { owner: Some((uid, gid)), ..self }
     }
 
     fn command(&self, request: Request) -> Result<Command, DatabaseError> {
-        let envelope = Envelope { protocol: PROTOCOL, request };
-        let request = serde_json::to_string(&envelope).map_err(|error| Problem::File {
-            message: format!("the database's path cannot be told to another process: {error}"),
+        let envelope = Envelope { protocol: PROTOCOL, owner: self.owner, request };
+        let request = serde_json::to_string(&envelope).map_err(|error| {
+            let message = format!("the database's path cannot be told to another process: {error}");
+            Problem::File { message }
         })?;
         let command = Command::new(&self.program).argument(VERB).argument(request);
         let command = command.time_limit(WORK_TIME_MAX).capture_bytes_max(64 * 1024 * 1024);
-        Ok(match &self.user {
-            Some(user) => command.user(user),
+        Ok(match self.owner {
+            // The parent's own directory for temporary files may be closed to them.
+            Some(_) => command.env("TMPDIR", "/var/tmp").env("SQLITE_TMPDIR", "/var/tmp"),
             None => command,
         })
     }
@@ -209,12 +211,29 @@ fn answer_of(text: &str, outcome: process::Outcome) -> Result<Answer, DatabaseEr
 pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let request = arguments.next().and_then(|argument| argument.into_string().ok()).unwrap_or_default();
     let envelope = serde_json::from_str::<Envelope>(&request).ok().filter(|it| it.protocol == PROTOCOL);
-    let Some(Envelope { request, .. }) = envelope else {
+    let Some(Envelope { owner, request, .. }) = envelope else {
         // Of a dump, too: the parent knows no protocol but its own, and shows what it gets.
         let _ = writeln!(io::stderr(), "this sitefs does not know the request: restart the daemon");
         return ExitCode::from(2);
     };
-    let answered = match request {
+    let answered = match owner.map_or(Ok(()), take_on) {
+        Ok(()) => serve(request),
+        Err(problem) => match request {
+            Request::Dump(_) => send(&mut io::stderr(), &Answer::Problem(problem)),
+            _ => send(&mut io::stdout(), &Answer::Problem(problem)),
+        },
+    };
+    // Without anybody to read the answer there is nobody to tell.
+    if answered.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn take_on((uid, gid): (u32, u32)) -> Result<(), Problem> {
+    let user = User::by_id(uid, gid).and_then(|user| User { gid, ..user }.take_on());
+    user.map_err(|error| Problem::File { message: error.to_string() })
+}
+
+fn serve(request: Request) -> io::Result<()> {
+    match request {
         Request::Work(request) => {
             let answer = work(request, &mut io::stdin().lock());
             send(&mut io::stdout(), &answer.unwrap_or_else(Answer::Problem))
@@ -231,9 +250,7 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
                 std::thread::spawn(move || expire(limit));
             })
         }
-    };
-    // Without anybody to read the answer there is nobody to tell.
-    if answered.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
 }
 
 /// Whether writers were let go, so that a hold need not end any more.

@@ -143,3 +143,66 @@ impl Course {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufReader;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cut(text: &str, buffer_bytes: usize) -> Result<Vec<(u64, String)>, Problem> {
+        let mut source = BufReader::with_capacity(buffer_bytes, text.as_bytes());
+        let mut statements = Statements::new(&mut source);
+        std::iter::from_fn(|| statements.next(1000).transpose()).collect()
+    }
+
+    #[test]
+    fn statements_end_where_sqlite_ends_them() {
+        let text = "-- comment; with 'quote\n/*/ another; */ SELECT ';', \"a;\"\"b\", [c;], `d;`; -- rest\n\
+                    CREATE TRIGGER t AFTER INSERT ON x BEGIN SELECT CASE WHEN 1 THEN 2 END; DELETE FROM y; END;\n\
+                    create temp trigger \"end\" after insert on x begin select 1;/* ; */end -- ;\n;\n\
+                    CREATE TABLE trigger_log(a);\nSELECT 1--x;\n;SELECT 4/2; ; \n-- the end";
+        let statements = cut(text, 4096).unwrap();
+        let starts: Vec<(u64, &str)> =
+            statements.iter().map(|(line, sql)| (*line, &sql[..14.min(sql.len())])).collect();
+        assert_eq!(
+            starts,
+            [
+                (2, "SELECT ';', \"a"),
+                (3, "CREATE TRIGGER"),
+                (4, "create temp tr"),
+                (6, "CREATE TABLE t"),
+                (7, "SELECT 1--x;\n "),
+                (8, "SELECT 4/2;"),
+                (8, ";"),
+            ]
+        );
+        assert!(statements[1].1.ends_with("END;") && statements[2].1.contains("end -- ;"));
+    }
+
+    #[test]
+    fn what_has_no_end_and_what_is_too_long_are_told() {
+        for text in ["SELECT 1", "SELECT 'a;", "CREATE TRIGGER t BEGIN SELECT 1;", "SELECT 1; /* ; */ x"] {
+            assert!(matches!(cut(text, 4096), Err(Problem::DumpIncomplete { .. })), "{text}");
+        }
+        let long = format!("SELECT 1;\nSELECT '{}';", "x".repeat(2000));
+        assert!(matches!(cut(&long, 100), Err(Problem::DumpFails { line: 2, .. })));
+        assert!(cut("", 10).unwrap().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn where_the_text_is_split_while_it_is_read_does_not_matter(
+            words in prop::collection::vec(prop::sample::select(vec![
+                "CREATE ", "TRIGGER ", "TEMP ", "END", "x ", ";", "'", "\"", "--", "/*", "*/", "\n", " ", "[", "]", "-", "/", "*", "é",
+            ]), 0..40),
+            buffer_bytes in 1_usize..9,
+        ) {
+            let text = words.concat();
+            let show = |result: Result<_, Problem>| result.map_err(|problem| problem.to_string());
+            prop_assert_eq!(show(cut(&text, buffer_bytes)), show(cut(&text, 4096)));
+        }
+    }
+}
