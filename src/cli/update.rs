@@ -41,11 +41,14 @@ pub(super) struct Update {
     /// Keep the rehearsal's clone
     #[arg(long)]
     keep_test: bool,
+    /// Accept a platform of an older version, whose code may not know the database's schema
+    #[arg(long)]
+    allow_downgrade: bool,
     /// Go on with the run that was interrupted
-    #[arg(long, conflicts_with_all = ["platform", "strategy", "check", "dry_run", "keep_test", "abort"])]
+    #[arg(long, conflicts_with_all = ["platform", "strategy", "check", "dry_run", "keep_test", "allow_downgrade", "abort"])]
     resume: bool,
     /// Take back what the interrupted run has done
-    #[arg(long, conflicts_with_all = ["platform", "strategy", "check", "dry_run", "keep_test"])]
+    #[arg(long, conflicts_with_all = ["platform", "strategy", "check", "dry_run", "keep_test", "allow_downgrade"])]
     abort: bool,
 }
 
@@ -62,8 +65,13 @@ impl Update {
                 let strategy = match self.strategy {
                     StrategyArg::Switch => Strategy::Switch,
                 };
-                let options =
-                    UpdateOptions { platform, strategy, checks: self.check, keep_test: self.keep_test };
+                let options = UpdateOptions {
+                    platform,
+                    strategy,
+                    checks: self.check,
+                    keep_test: self.keep_test,
+                    allow_downgrade: self.allow_downgrade,
+                };
                 if self.dry_run { UpdateAction::Plan(options) } else { UpdateAction::Start(options) }
             }
             None if self.abort => UpdateAction::Abort,

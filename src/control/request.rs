@@ -320,6 +320,8 @@ pub struct UpdateOptions {
     pub checks: Vec<String>,
     /// Whether the rehearsal's clone is kept for a person to look at.
     pub keep_test: bool,
+    /// Whether a platform of an older version is accepted.
+    pub allow_downgrade: bool,
 }
 
 /// `database dump`: the dump is sent as data.
