@@ -81,7 +81,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// To the page of `height` that `key` belongs in: the first whose last key is not before it, or the last of
-    /// all. Only forwards or from the start; returns whether there is one.
+    /// all. Returns whether there is one.
     pub(super) fn seek_page(&mut self, height: u8, key: &NameKey) -> Result<bool, TreesError> {
         let Some(top) = self.stack.first_mut() else { return Ok(false) };
         top.at = 0;

@@ -223,7 +223,14 @@ impl<G: Gather> Walk<'_, G> {
         let mut stat = Stat::of(&open).at("look at", &path)?;
         let mut attempt = 1;
         let names = loop {
-            let names = native::list(&open, |name| !excluded.contains(&name)).at("list", &path)?;
+            let names = match native::list(&open, |name| !excluded.contains(&name)) {
+                // Removed since it was opened.
+                Err(Errno::NOENT) if parent.is_some() => {
+                    self.skip(path, VANISHED);
+                    return parent.map_or(Ok(()), |(parent, _)| self.done_with(parent));
+                }
+                names => names.at("list", &path)?,
+            };
             let after = Stat::of(&open).at("look at", &path)?;
             if after.is_unchanged_since(&stat) {
                 break names;
@@ -240,6 +247,8 @@ impl<G: Gather> Walk<'_, G> {
         let mut keys: Vec<(NameKey, FileType)> =
             names.into_iter().map(|(name, file_type)| (NameKey::from_name(name), file_type)).collect();
         keys.sort_by(|left, right| left.0.cmp(&right.0));
+        // A listing may show a name twice that was renamed meanwhile.
+        keys.dedup_by(|left, right| left.0 == right.0);
         let (directories, mut rest): (Vec<_>, Vec<_>) =
             keys.into_iter().partition(|(_, file_type)| *file_type == FileType::Directory);
         let mut tasks = Vec::new();
