@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::base::encoding::{EncodingError, decode, encode};
-use crate::base::tables::{Durability, Prefix, Tables, TablesError, Writer};
+use crate::base::tables::{Prefix, Tables, TablesError, Writer};
 
 /// Memory for pages: a record is some hundred bytes, and there are a few for each snapshot and generation.
 const CACHE_BYTES: usize = 8 << 20;
@@ -118,7 +118,7 @@ impl Catalog {
         &self,
         change: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let writer = self.tables.write(Durability::Immediate).map_err(CatalogError::from)?;
+        let writer = self.tables.write().map_err(CatalogError::from)?;
         let mut transaction = Transaction { writer };
         let result = change(&mut transaction)?;
         transaction.writer.commit().map_err(CatalogError::from)?;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{LiveError, VolumeNumber};
 use crate::base::encoding;
-use crate::base::tables::{Durability, Prefix, Tables, TablesError, Writer};
+use crate::base::tables::{Prefix, Tables, TablesError, Writer};
 use crate::trees::{NameKey, Root, TreeId};
 
 /// (volume, node) to [`super::node::Node`]: every node that is not as in the base tree.
@@ -218,7 +218,7 @@ impl Engine {
 
     /// Applies the changes in order as one durable transaction.
     pub(super) fn apply(&self, changes: &[RowChange]) -> Result<(), LiveError> {
-        let mut writer = self.tables.write(Durability::Immediate)?;
+        let mut writer = self.tables.write()?;
         let same_table = |one: &RowChange, next: &RowChange| {
             one.puts_into().is_some_and(|table| next.puts_into() == Some(table))
         };

@@ -8,12 +8,6 @@ use super::record::{Content, HEADER_LEN, Header, Location, PACK_HEADER_LEN, Pack
 use super::{ObjectId, ObjectsError, Usage};
 use crate::base::FileError;
 
-/// A pack is full at this length: small enough to be rewritten in one go by garbage collection.
-pub(super) const PACK_BYTES_MAX: u64 = 256 << 20;
-
-/// How much is buffered before it is written: large enough that the cost of a call vanishes.
-const BUFFER_BYTES: usize = 2 << 20;
-
 pub(super) struct Appender {
     /// The number of the pack.
     pub(super) pack: u32,
@@ -111,10 +105,6 @@ impl Appender {
     /// Whether a record is durable.
     pub(super) fn is_durable(&self, location: &Location) -> bool {
         location.pack != self.pack || location.end() <= self.durable
-    }
-
-    pub(super) fn buffer_is_full(&self) -> bool {
-        self.buffer.len() >= BUFFER_BYTES
     }
 
     /// Appends a record to the buffer; it must fit into the pack.

@@ -27,8 +27,10 @@ mod scan;
 mod store;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub use content::FileContent;
 pub use error::ObjectsError;
 pub use id::{Kind, ObjectId, ParseIdError};
 pub use store::{Objects, Usage};
+pub use verify::{Damage, VerifyProgress, VerifyReport};

@@ -17,24 +17,46 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use super::appender::{Appender, PACK_BYTES_MAX};
+use super::appender::Appender;
 use super::index::{Batch, Index};
 use super::media::{Media, PackFile};
-use super::record::{HEADER_LEN, Header, Location, PACK_HEADER_LEN};
+use super::record::{Content, HEADER_LEN, Header, Location, PACK_HEADER_LEN};
 use super::{ObjectId, ObjectsError, Usage};
 use crate::base::FileError;
-
-/// How many objects wait in memory (about 100 bytes each) before they go to the index together. The index keeps
-/// names in order, so a batch touches about as many pages as it has entries: larger batches share more of them.
-pub(super) const BATCH_OBJECTS: usize = 32_768;
-
-/// How much is written before it is made durable unasked: bounds what a full pack or a failed flush has to repeat.
-const DIRTY_BYTES: u64 = 64 << 20;
 
 /// How many packs are kept open for reading. Ten million objects take some 800 packs.
 const OPEN_PACKS: usize = 512;
 
+/// The lengths that packs and buffers have; tests choose small ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// At this length a pack is full.
+    pub(super) pack_bytes: u64,
+    /// How much is buffered before it is written.
+    pub(super) buffer_bytes: usize,
+    /// How much is written before it is made durable unasked: bounds what a full pack or a failed flush has to
+    /// repeat.
+    pub(super) dirty_bytes: u64,
+    /// How many objects wait in memory (about 100 bytes each) before they go to the index together. The index keeps
+    /// names in order, so a batch touches about as many pages as it has entries: larger batches share more of them.
+    pub(super) batch_objects: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Sizes {
+        Sizes {
+            // Small enough to be rewritten in one go by garbage collection.
+            pack_bytes: 256 << 20,
+            // Large enough that the cost of a call vanishes.
+            buffer_bytes: 2 << 20,
+            dirty_bytes: 64 << 20,
+            batch_objects: 32_768,
+        }
+    }
+}
+
 pub(super) struct Packs {
+    sizes: Sizes,
     pub(super) media: Arc<dyn Media>,
     pub(super) index: Index,
     flushing: Mutex<()>,
@@ -69,8 +91,9 @@ pub(super) struct Stored {
 }
 
 impl Packs {
-    pub(super) fn new(media: Arc<dyn Media>, index: Index, appender: Appender) -> Packs {
+    pub(super) fn new(media: Arc<dyn Media>, index: Index, appender: Appender, sizes: Sizes) -> Packs {
         Packs {
+            sizes,
             media,
             index,
             flushing: Mutex::new(()),
@@ -144,6 +167,18 @@ impl Packs {
         }))
     }
 
+    /// Whether a place holds the header of an object's record, whatever follows it.
+    pub(super) fn has_header(&self, id: ObjectId, location: &Location) -> bool {
+        let mut bytes = [0; HEADER_LEN];
+        let file = self.pack(location.pack);
+        let read = file.and_then(|file| file.read(&mut bytes, u64::from(location.offset)));
+        let header = read.ok().and_then(|()| Header::decode(&bytes));
+        header.is_some_and(|header| {
+            let is_same = matches!(header.content, Content::Object { id: found, .. } if found == id);
+            is_same && header.stored_len == location.stored_len
+        })
+    }
+
     pub(super) fn damaged(&self, id: ObjectId, location: &Location) -> ObjectsError {
         let place = format!("pack {:08} at byte {}", location.pack, location.offset);
         ObjectsError::Damaged { id, place }
@@ -184,19 +219,19 @@ impl Packs {
                 }
                 continue;
             }
-            if appender.end() + header.record_len() > PACK_BYTES_MAX && appender.end() > PACK_HEADER_LEN {
+            if appender.end() + header.record_len() > self.sizes.pack_bytes
+                && appender.end() > PACK_HEADER_LEN
+            {
                 drop(appender);
                 self.roll(header.record_len())?;
                 continue;
             }
-            if appender.buffer_is_full() {
+            if appender.buffer.len() >= self.sizes.buffer_bytes {
                 appender.write_out(&*self.media)?;
             }
             appender.push(header, payload);
-            break (
-                appender.pending.len() / BATCH_OBJECTS,
-                (appender.written - appender.durable) / DIRTY_BYTES,
-            );
+            let dirty = (appender.written - appender.durable) / self.sizes.dirty_bytes;
+            break (appender.pending.len() / self.sizes.batch_objects, dirty);
         };
         // One thread does the work while the others go on, up to twice the bound.
         match batch_full.max(usize::try_from(dirty).unwrap_or(usize::MAX)) {
@@ -235,7 +270,7 @@ impl Packs {
             }
             appender.pending.len()
         };
-        if waiting >= BATCH_OBJECTS {
+        if waiting >= self.sizes.batch_objects {
             self.index_pending(flushing)?;
         }
         Ok(())
@@ -249,7 +284,7 @@ impl Packs {
         {
             let mut appender = self.appender.lock();
             appender.check()?;
-            if appender.end() + record_len <= PACK_BYTES_MAX {
+            if appender.end() + record_len <= self.sizes.pack_bytes {
                 return Ok(());
             }
             if appender.is_dirty() {

@@ -12,10 +12,13 @@ use super::ObjectsError;
 use super::appender::Appender;
 use super::index::{Batch, Index};
 use super::media::{Media, PackFile};
-use super::packs::{BATCH_OBJECTS, Packs};
+use super::packs::{Packs, Sizes};
 use super::record::{HEADER_LEN, Header, PACK_HEADER_LEN, PackHeader, PackHeaderError};
 use super::scan::{Stretch, scan};
 use crate::base::files;
+
+/// How many objects go to the index together.
+const BATCH_OBJECTS: usize = 32_768;
 
 /// A stretch of a pack that holds no record.
 struct Gap {
@@ -32,28 +35,46 @@ struct Scanned {
 
 impl Packs {
     /// Opens the packs in `media`, bringing the index in the file `index_path` up to date.
-    pub(super) fn open(media: Arc<dyn Media>, index_path: &Path) -> Result<Packs, ObjectsError> {
-        let numbers = media.list()?;
-        let index = match open_index(&*media, &numbers, index_path)? {
-            Some(index) => index,
-            None => {
-                files::remove_file(index_path)?;
-                Index::open(index_path)?
+    pub(super) fn open(
+        media: Arc<dyn Media>,
+        index_path: &Path,
+        sizes: Sizes,
+    ) -> Result<Packs, ObjectsError> {
+        match Packs::open_once(media.clone(), index_path, sizes) {
+            // It is noted as damaged now, and made anew.
+            Err(ObjectsError::Index(error)) if error.is_damaged() => {
+                Packs::open_once(media, index_path, sizes)
             }
-        };
+            result => result,
+        }
+    }
+
+    fn open_once(media: Arc<dyn Media>, index_path: &Path, sizes: Sizes) -> Result<Packs, ObjectsError> {
+        let numbers = media.list()?;
+        let mut index = Index::open(index_path)?;
+        if !reaches_no_further(&index, &*media, &numbers)? {
+            drop(index);
+            files::remove_file(index_path)?;
+            index = Index::open(index_path)?;
+        }
         let known: BTreeMap<u32, u64> = index.packs()?.into_iter().collect();
+        let mut previous_len = 0;
         let mut newest = None;
         for (place, &number) in numbers.iter().enumerate() {
             let file = media.open(number)?;
             let from = known.get(&number).copied().unwrap_or(0);
             match numbers.get(place + 1) {
                 Some(&next) => {
-                    if from < file.len()? {
+                    previous_len = file.len()?;
+                    if from < previous_len {
                         let vouched = vouched_len(&*media, next, &*file)?;
                         catch_up_sealed(&index, number, &*file, from, vouched)?;
                     }
                 }
-                None => newest = Some((number, catch_up_newest(&index, number, &*file, from)?, file)),
+                None => {
+                    let header = PackHeader { number, previous_len };
+                    newest = Some((number, catch_up_newest(&index, header, &*file, from)?, file));
+                }
             }
         }
         media.sync_names()?;
@@ -63,29 +84,17 @@ impl Packs {
             numbers.last().copied().max(known.last_key_value().map(|(number, _)| *number)).unwrap_or(0) + 1;
         let appender = match newest {
             Some((number, Some(len), file)) if number + 1 == unused => {
-                let previous_len = match numbers.iter().rev().nth(1) {
-                    Some(previous) => media.open(*previous)?.len()?,
-                    None => 0,
-                };
                 Appender::resume(number, file, len, previous_len, totals)
             }
             Some((_, _, file)) => Appender::new(unused, file.len()?, totals),
             None => Appender::new(unused, 0, totals),
         };
-        Ok(Packs::new(media, index, appender))
+        Ok(Packs::new(media, index, appender, sizes))
     }
 }
 
-/// The index, unless it has to be made anew: damaged, or about packs that are not there.
-fn open_index(media: &dyn Media, numbers: &[u32], path: &Path) -> Result<Option<Index>, ObjectsError> {
-    let index = match Index::open(path) {
-        Ok(index) => index,
-        Err(error) if error.is_damaged() => {
-            log::warn!("{error}: the index is rebuilt from the packs");
-            return Ok(None);
-        }
-        Err(error) => return Err(error.into()),
-    };
+/// Whether the packs hold all that the index speaks of.
+fn reaches_no_further(index: &Index, media: &dyn Media, numbers: &[u32]) -> Result<bool, ObjectsError> {
     for (number, indexed) in index.packs()? {
         let len = match numbers.binary_search(&number) {
             Ok(_) => media.open(number)?.len()?,
@@ -94,12 +103,12 @@ fn open_index(media: &dyn Media, numbers: &[u32], path: &Path) -> Result<Option<
         if len < indexed {
             log::error!(
                 "pack {number:08} has {len} bytes and should have {indexed}: its objects are lost; \
-                 the index is rebuilt from what is there"
+                 the index is made anew from what is there"
             );
-            return Ok(None);
+            return Ok(false);
         }
     }
-    Ok(Some(index))
+    Ok(true)
 }
 
 /// How much of a pack with a successor was ever durable, in bytes: the successor's header says so.
@@ -176,10 +185,28 @@ fn catch_up_sealed(
     set_known(index, number, file.len()?)
 }
 
-/// Returns where to go on appending; `None` where the pack must be left alone.
+/// Covers a torn place so that scans skip it; `header` is that of the pack, in case it is torn too. `false` where the
+/// place cannot be one that was torn.
+fn cover(file: &dyn PackFile, gap: &Gap, header: PackHeader) -> Result<bool, ObjectsError> {
+    let mut cover = Vec::new();
+    if gap.offset == 0 {
+        cover.extend_from_slice(&header.encode());
+    }
+    let rest = gap.length.checked_sub(cover.len() as u64);
+    match rest.map(|rest| rest.checked_sub(HEADER_LEN as u64).map(u32::try_from)) {
+        Some(Some(Ok(payload_len))) => cover.extend_from_slice(&Header::filler(payload_len).encode()),
+        _ if rest == Some(0) => {}
+        _ => return Ok(false),
+    }
+    file.write(&cover, gap.offset)?;
+    Ok(true)
+}
+
+/// Returns where to go on appending; `None` where the pack must be left alone. `header` is what the pack's header
+/// should be.
 fn catch_up_newest(
     index: &Index,
-    number: u32,
+    header: PackHeader,
     file: &dyn PackFile,
     from: u64,
 ) -> Result<Option<u64>, ObjectsError> {
@@ -187,6 +214,7 @@ fn catch_up_newest(
     if from == len && from > 0 {
         return Ok(Some(len));
     }
+    let number = header.number;
     let mut scanned = catch_up(index, number, file, from)?;
     let mut end = len;
     while let Some(gap) = scanned.gaps.pop_if(|gap| gap.offset + gap.length == end) {
@@ -196,23 +224,16 @@ fn catch_up_newest(
         log::warn!("{}: {} bytes that a crash cut short are removed", file.path().display(), len - end);
         file.truncate(end)?;
     }
+    let mut header_damaged = false;
     for gap in &scanned.gaps {
-        let payload_len = gap.length.checked_sub(HEADER_LEN as u64).and_then(|len| u32::try_from(len).ok());
-        match payload_len {
-            Some(payload_len) if gap.offset >= scanned.durable && gap.offset > 0 => {
-                log::warn!(
-                    "{}: a crash tore {} bytes at byte {}",
-                    file.path().display(),
-                    gap.length,
-                    gap.offset
-                );
-                file.write(&Header::filler(payload_len).encode(), gap.offset)?;
-            }
-            _ => report_damage(file, gap),
+        if gap.offset >= scanned.durable && cover(file, gap, header)? {
+            log::warn!("{}: a crash tore {} bytes at byte {}", file.path().display(), gap.length, gap.offset);
+        } else {
+            report_damage(file, gap);
+            header_damaged |= gap.offset == 0;
         }
     }
     file.sync()?;
     set_known(index, number, end)?;
-    let header_damaged = scanned.gaps.first().is_some_and(|gap| gap.offset == 0);
     Ok((!header_damaged).then_some(end))
 }

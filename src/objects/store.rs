@@ -9,7 +9,7 @@ use rustix::fs::FlockOperation;
 
 use super::cache::Cache;
 use super::media::{Directory, Media};
-use super::packs::{Found, Packs};
+use super::packs::{Found, Packs, Sizes, Stored};
 use super::plain::Plain;
 use super::record::{Codec, Content, Header};
 use super::{Kind, ObjectId, ObjectsError, codec};
@@ -21,7 +21,7 @@ use crate::base::limits::OBJECT_BYTES_MAX;
 const CACHE_BYTES: usize = 16 << 20;
 
 /// How many entries of the index are in memory at once while all are gone through.
-const LIST_ENTRIES: usize = 4096;
+pub(super) const LIST_ENTRIES: usize = 4096;
 
 /// How long an open waits for a process that was just killed to be gone.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -57,17 +57,22 @@ impl Objects {
 
     /// Opens a store; after a crash, the tail of the newest pack is scanned and what is torn is cut off.
     pub fn open(directory: &Path) -> Result<Objects, ObjectsError> {
-        Objects::open_on(directory, Arc::new(Directory::new(&directory.join("packs"))))
+        let media = Directory::new(&directory.join("packs"));
+        Objects::open_on(directory, Arc::new(media), Sizes::default())
     }
 
     /// As [`Objects::open`], with the packs elsewhere.
-    pub(super) fn open_on(directory: &Path, media: Arc<dyn Media>) -> Result<Objects, ObjectsError> {
+    pub(super) fn open_on(
+        directory: &Path,
+        media: Arc<dyn Media>,
+        sizes: Sizes,
+    ) -> Result<Objects, ObjectsError> {
         if files::metadata(&directory.join("packs"))?.is_none() {
             let reason = "it has no packs".to_owned();
             return Err(ObjectsError::Format { path: directory.to_owned(), reason });
         }
         let lock = lock(&directory.join("lock"))?;
-        let packs = Packs::open(media, &directory.join("index.redb"))?;
+        let packs = Packs::open(media, &directory.join("index.redb"), sizes)?;
         let plain = Plain::open(&directory.join("plain"), &packs.index)?;
         Ok(Objects { packs, plain, cache: Cache::new(CACHE_BYTES), _lock: lock })
     }
@@ -94,23 +99,17 @@ impl Objects {
     /// The content of an object, checked against its name.
     pub fn get(&self, kind: Kind, id: ObjectId) -> Result<Arc<[u8]>, ObjectsError> {
         let (location, stored) = self.packs.read(id)?.ok_or(ObjectsError::Missing { id })?;
-        let damaged = || self.packs.damaged(id, &location);
-        let Content::Object { id: stored_id, kind: stored_kind, codec, raw_len } = stored.header.content
-        else {
-            return Err(damaged());
-        };
-        if stored_id == id && stored_kind != kind {
-            return Err(ObjectsError::Missing { id });
+        match stored.header.content {
+            Content::Object { id: stored_id, kind: stored_kind, .. }
+                if stored_id == id && stored_kind != kind =>
+            {
+                Err(ObjectsError::Missing { id })
+            }
+            _ => match expand_checked(id, kind, stored) {
+                Some(content) => Ok(content.into()),
+                None => Err(self.packs.damaged(id, &location)),
+            },
         }
-        let raw_len = raw_len as usize;
-        if stored_id != id || raw_len > OBJECT_BYTES_MAX {
-            return Err(damaged());
-        }
-        let content = codec::expand(codec, stored.payload, raw_len).ok_or_else(damaged)?;
-        if ObjectId::of(kind, &content) != id {
-            return Err(damaged());
-        }
-        Ok(content.into())
     }
 
     /// Whether the object is in the store (durably or not yet).
@@ -159,6 +158,14 @@ impl Drop for Objects {
             log::warn!("closing the store: {error}");
         }
     }
+}
+
+/// The content of a record; `None` when it is not that of the object.
+pub(super) fn expand_checked(id: ObjectId, kind: Kind, stored: Stored) -> Option<Vec<u8>> {
+    let Content::Object { codec, raw_len, .. } = stored.header.content else { return None };
+    let raw_len = usize::try_from(raw_len).ok().filter(|length| *length <= OBJECT_BYTES_MAX)?;
+    let content = codec::expand(codec, stored.payload, raw_len)?;
+    (ObjectId::of(kind, &content) == id).then_some(content)
 }
 
 fn lock(path: &Path) -> Result<File, ObjectsError> {

@@ -6,6 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod crash;
+mod damage;
+mod disk;
+
 /// A store in a directory of its own.
 fn new_store() -> (tempfile::TempDir, Objects) {
     let directory = tempfile::tempdir().unwrap();
