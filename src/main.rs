@@ -1,13 +1,14 @@
 //! The `sitefs` program.
 
 use sitefs::base::process::ExitCode;
-use sitefs::{cli, database::worker};
+use sitefs::{cli, database, fuse};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|verb| verb == worker::VERB) {
-        // A child of the daemon, not a person: it has no options, no help and no messages for people.
-        return worker::main(arguments);
+    match arguments.next() {
+        // Children of the daemon, not for people: they have no options, no help and no messages for people.
+        Some(verb) if verb == database::worker::VERB => database::worker::main(arguments),
+        Some(verb) if verb == fuse::mounts::worker::VERB => fuse::mounts::worker::main(arguments),
+        _ => cli::main(),
     }
-    cli::main()
 }

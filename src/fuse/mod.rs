@@ -20,6 +20,7 @@ mod convert;
 mod errno;
 mod invalidator;
 mod listing;
+pub mod mounts;
 mod opening;
 mod reply;
 mod session;

@@ -1,0 +1,329 @@
+//! A file system that is served by a process of its own.
+//!
+//! A process that waits for a mount which it serves itself cannot be killed. So the test's own executable is started
+//! again with `serving_process` as the only test, and told over its standard input what to do.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "each test file uses a part of it"
+)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use sitefs::base::Timestamp;
+use sitefs::fuse::{Session, SessionOptions};
+use sitefs::live::{Access, FileSystem, Namespace, NamespaceEntry, VolumeNumber, Volumes};
+use sitefs::objects::Objects;
+use sitefs::trees::{Attributes, ImportOptions, Root, Totals, Trees};
+
+/// After this long a test hangs: the serving process is killed, which ends every call that waits for it.
+const HANG: Duration = Duration::from_secs(90);
+
+const RUNNING: u8 = 0;
+const HUNG: u8 = 1;
+const FINISHED: u8 = 2;
+
+const DIRECTORY: &str = "SITEFS_TEST_DIRECTORY";
+const PASSTHROUGH: &str = "SITEFS_TEST_PASSTHROUGH";
+
+/// A mount: `work` is a writable volume, `base` a read-only one and `copy` a writable one, both with the content of
+/// the directory `content`, and `live/site` a symbolic link.
+pub struct Served {
+    directory: tempfile::TempDir,
+    passthrough: bool,
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    watched: Arc<AtomicU8>,
+}
+
+impl Served {
+    pub fn start(passthrough: bool) -> Served {
+        Served::start_with(passthrough, |_| ())
+    }
+
+    /// `fill` puts content into a directory first.
+    pub fn start_with(passthrough: bool, fill: impl FnOnce(&Path)) -> Served {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["content", "root"] {
+            fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        // Other users go through it.
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(directory.path(), open).unwrap();
+        fill(&directory.path().join("content"));
+        let (child, input, output) = spawn(directory.path(), passthrough);
+        let watched = Arc::new(AtomicU8::new(RUNNING));
+        watch(child.id(), Arc::clone(&watched));
+        let mut served = Served { directory, passthrough, child, input, output, watched };
+        served.await_line("serving");
+        served
+    }
+
+    /// Serves again after [`Served::kill`] or [`Served::stop`].
+    pub fn start_again(&mut self) {
+        (self.child, self.input, self.output) = spawn(self.directory.path(), self.passthrough);
+        watch(self.child.id(), Arc::clone(&self.watched));
+        self.await_line("serving");
+    }
+
+    /// Runs `work` while the serving process does nothing: what it does is done by the kernel alone.
+    pub fn while_stopped<T>(&self, work: impl FnOnce() -> T) -> T {
+        signal(self.child.id(), Signal::STOP);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        signal(self.child.id(), Signal::CONT);
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    pub fn work(&self) -> PathBuf {
+        self.root().join("work")
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Has the serving process do something; returns when it is done.
+    pub fn tell(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("the serving process was not ended");
+        writeln!(input, "{line}").unwrap();
+        self.await_line("done");
+    }
+
+    /// Ends it as a power cut would, but for the machine.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Ends it cleanly.
+    pub fn stop(&mut self) {
+        drop(self.input.take());
+        assert!(self.child.wait().unwrap().success(), "the serving process failed");
+    }
+
+    fn await_line(&mut self, expected: &str) {
+        let mut line = String::new();
+        // The test harness of the serving process writes lines of its own.
+        while line.trim_end() != expected {
+            line.clear();
+            let length = self.output.read_line(&mut line).unwrap();
+            assert!(length > 0, "the serving process ended");
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let started = Instant::now();
+        while self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            if started.elapsed() > Duration::from_secs(10) {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let hung = self.watched.swap(FINISHED, Ordering::SeqCst) == HUNG;
+        unmount_below(self.directory.path());
+        assert!(!hung || std::thread::panicking(), "the test hung");
+    }
+}
+
+/// Detaches every mount at or below a path, the last made first.
+pub fn unmount_below(path: &Path) {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let points = table.lines().rev().filter_map(|line| line.split(' ').nth(4));
+    for point in points.map(Path::new).filter(|point| point.starts_with(path)) {
+        let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+fn spawn(directory: &Path, passthrough: bool) -> (Child, Option<ChildStdin>, BufReader<ChildStdout>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["serving_process", "--exact", "--nocapture", "--test-threads=1"])
+        .env(DIRECTORY, directory)
+        .env(PASSTHROUGH, if passthrough { "1" } else { "0" })
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input = child.stdin.take();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    (child, input, output)
+}
+
+fn signal(process: u32, signal: Signal) {
+    let _ = rustix::process::kill_process(Pid::from_raw(process.cast_signed()).unwrap(), signal);
+}
+
+fn watch(process: u32, watched: Arc<AtomicU8>) {
+    std::thread::spawn(move || {
+        let started = Instant::now();
+        while watched.load(Ordering::SeqCst) == RUNNING {
+            if started.elapsed() > HANG {
+                eprintln!("the test hangs: killing the serving process");
+                watched.store(HUNG, Ordering::SeqCst);
+                signal(process, Signal::KILL);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+}
+
+/// The body of the test `serving_process`: does nothing unless it was started by [`Served::start`].
+pub fn serve() {
+    let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };
+    let store = directory.join("store");
+    if !store.exists() {
+        fs::create_dir(&store).unwrap();
+        Objects::create(&store).unwrap();
+    }
+    let trees = Arc::new(Trees::new(Arc::new(Objects::open(&store).unwrap()), 1 << 20));
+    let (content, _) = trees.import(&directory.join("content"), &ImportOptions::default(), &|_| ()).unwrap();
+    let empty = Root {
+        attributes: Attributes { mode: 0o755, mtime: Timestamp(1), ..Attributes::default() },
+        tree: None,
+        totals: Totals::default(),
+        links: None,
+        next_link: 1,
+    };
+    let volumes = Volumes::open(&directory.join("live"), trees).unwrap();
+    let filesystem = FileSystem::new(Arc::clone(&volumes));
+    for (number, base, access) in
+        [(1, empty, Access::Writable), (2, content.clone(), Access::ReadOnly), (3, content, Access::Writable)]
+    {
+        filesystem.add_volume(volumes.attach(VolumeNumber(number), base, access).unwrap());
+    }
+    let mut namespace = Namespace::default();
+    for (name, number) in [("work", 1), ("base", 2), ("copy", 3)] {
+        namespace.entries.insert(name.to_owned(), NamespaceEntry::Volume(VolumeNumber(number)));
+    }
+    let live = BTreeMap::from([("site".to_owned(), NamespaceEntry::Symlink("one".to_owned()))]);
+    namespace.entries.insert("live".to_owned(), NamespaceEntry::Directory(live));
+    filesystem.set_namespace(&namespace);
+
+    let passthrough = std::env::var(PASSTHROUGH).is_ok_and(|value| value == "1");
+    let options = SessionOptions { passthrough };
+    let session = Session::mount(Arc::clone(&filesystem), &directory.join("root"), options).unwrap();
+    println!("\nserving");
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        match *words {
+            ["switch", target] => {
+                let Some(NamespaceEntry::Directory(live)) = namespace.entries.get_mut("live") else {
+                    panic!("the namespace has live/")
+                };
+                live.insert("site".to_owned(), NamespaceEntry::Symlink(target.to_owned()));
+            }
+            ["add", name] => {
+                let entry = NamespaceEntry::Symlink("somewhere".to_owned());
+                namespace.entries.insert(name.to_owned(), entry);
+            }
+            ["view", name, ref entries @ ..] => {
+                let entries = entries.iter().map(|entry| parse_entry(entry)).collect();
+                namespace.entries.insert(name.to_owned(), NamespaceEntry::Directory(entries));
+            }
+            ["remove", name] => {
+                namespace.entries.remove(name);
+            }
+            ["unmount"] => {
+                session.unmount(Duration::ZERO).unwrap();
+                println!("done");
+                return;
+            }
+            _ => panic!("unknown: {line}"),
+        }
+        let invalidations = session.invalidations();
+        for invalidation in filesystem.set_namespace(&namespace) {
+            invalidations.invalidate(invalidation);
+        }
+        invalidations.flush();
+        println!("done");
+    }
+    session.unmount(Duration::from_secs(5)).unwrap();
+}
+
+/// `NAME/` is a directory to mount on, `NAME` a file to mount on, `NAME>TARGET` a symbolic link.
+fn parse_entry(text: &str) -> (String, NamespaceEntry) {
+    match (text.split_once('>'), text.strip_suffix('/')) {
+        (Some((name, target)), _) => (name.to_owned(), NamespaceEntry::Symlink(target.to_owned())),
+        (None, Some(name)) => (name.to_owned(), NamespaceEntry::DirectoryMountPoint),
+        (None, None) => (text.to_owned(), NamespaceEntry::FileMountPoint),
+    }
+}
+
+/// The words for `entries` in the command `view`.
+pub fn words(entries: &BTreeMap<String, NamespaceEntry>) -> String {
+    let words = entries.iter().map(|(name, entry)| match entry {
+        NamespaceEntry::Symlink(target) => format!("{name}>{target}"),
+        NamespaceEntry::DirectoryMountPoint => format!("{name}/"),
+        NamespaceEntry::FileMountPoint => name.clone(),
+        other => panic!("{other:?} is not in a view"),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+pub fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
+    result.err().and_then(|error| error.raw_os_error())
+}
+
+/// Bytes that no compression makes smaller.
+pub fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    })
+    .take(length)
+    .collect()
+}
+
+/// Runs a shell command as the user `nobody`; whether it must succeed.
+pub fn as_nobody(script: &str, success: bool) {
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", script])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.success(), success, "{script}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Files of all sizes, links, modes and times.
+pub fn fill(content: &Path) {
+    fs::create_dir_all(content.join("deep/er")).unwrap();
+    for (name, length) in [("empty", 0), ("small", 100), ("deep/middle", 100_000), ("deep/er/large", 9 << 20)]
+    {
+        fs::write(content.join(name), noise(length)).unwrap();
+    }
+    fs::write(content.join("text"), "a line\n".repeat(200_000)).unwrap();
+    symlink("deep/middle", content.join("link")).unwrap();
+    fs::hard_link(content.join("small"), content.join("deep/small")).unwrap();
+    for number in 0..300 {
+        fs::write(content.join(format!("deep/{number}")), format!("{number}")).unwrap();
+    }
+    fs::set_permissions(content.join("text"), fs::Permissions::from_mode(0o640)).unwrap();
+    let time = std::time::UNIX_EPOCH + Duration::new(1_600_000_000, 987_654_321);
+    File::open(content.join("deep/er")).unwrap().set_modified(time).unwrap();
+}
