@@ -4,7 +4,7 @@
 //! error leaves everything as it was.
 
 use super::directory::name_key;
-use super::node::{Body, Home, Node, Open};
+use super::node::{Body, Home, Node};
 use super::rows::Slot;
 use super::state::State;
 use super::{Caller, FileKind, LiveError, NodeAttributes, NodeId, RenameMode, Volume};
@@ -99,25 +99,14 @@ impl Volume {
         }
         self.prepare(state, directory)?;
         self.reserve(state, 1)?;
-        let now = Timestamp::now();
         let above = self.node(state, directory)?;
         let inherits = above.mode & SET_GROUP_ID != 0;
         let is_directory = matches!(body, Body::Directory { .. });
-        let node = Node {
-            mode: mode & 0o7777 | if inherits && is_directory { SET_GROUP_ID } else { 0 },
-            uid: caller.uid,
-            gid: if inherits { above.gid } else { caller.gid },
-            modified: now,
-            changed: now,
-            accessed: None,
-            xattrs: Default::default(),
-            names: 1,
-            link: None,
-            home: Some(Home { directory, key: key.clone() }),
-            body,
-            open: Open::default(),
-            recent: true,
-        };
+        let set_group_id = if inherits && is_directory { SET_GROUP_ID } else { 0 };
+        let owner = Caller { gid: if inherits { above.gid } else { caller.gid }, ..caller };
+        let mut node = Node::made(body, mode | set_group_id, owner);
+        node.home = Some(Home { directory, key: key.clone() });
+        let now = node.changed;
         let local = state.take_number();
         let attributes = node.attributes(self.id(local))?;
         state.insert_node(local, node);
@@ -315,7 +304,7 @@ fn settle(state: &mut State, local: u64, directory: u64, key: NameKey, now: Time
 }
 
 /// The names in a loaded directory changed.
-fn stamp(state: &mut State, directory: u64, now: Timestamp) {
+pub(super) fn stamp(state: &mut State, directory: u64, now: Timestamp) {
     if let Some(node) = state.nodes.get_mut(&directory) {
         node.modified = now;
         node.changed = now;
@@ -325,7 +314,7 @@ fn stamp(state: &mut State, directory: u64, now: Timestamp) {
 
 /// Takes a name from a loaded node. Without any left it has no row any more, and stays in memory until it is neither
 /// open nor known to the kernel.
-fn drop_name(state: &mut State, local: u64, now: Timestamp) {
+pub(super) fn drop_name(state: &mut State, local: u64, now: Timestamp) {
     let Some(node) = state.nodes.get_mut(&local) else { return };
     node.names -= 1;
     node.changed = now;

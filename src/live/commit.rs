@@ -217,6 +217,10 @@ impl Volume {
         locals.sort_unstable();
         for local in locals {
             let alive = state.nodes.get(&local).filter(|node| node.names > 0);
+            if alive.is_none() {
+                let key = rows::node_key(self.number, local);
+                changes.push(change(rows::FROZEN, key, None));
+            }
             changes.push(change(rows::NODES, rows::node_key(self.number, local), alive.map(rows::encode)));
         }
         for (directory, keys) in &batch.entries {

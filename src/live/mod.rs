@@ -17,6 +17,7 @@
 //! Absent: FUSE, errno numbers, sites and generations.
 
 mod attributes;
+mod bulk;
 mod change;
 mod commit;
 mod copy_up;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::upper::{self, UpperFacts};
-use super::{FileKind, LiveError, NodeAttributes, NodeId};
+use super::{Caller, FileKind, LiveError, NodeAttributes, NodeId};
 use crate::base::Timestamp;
 use crate::objects::FileContent;
 use crate::trees::{self, Entry, NameKey, TreeId};
@@ -125,6 +125,26 @@ impl Open {
 }
 
 impl Node {
+    /// A node made now, still without a home.
+    pub(super) fn made(body: Body, mode: u32, owner: Caller) -> Node {
+        let now = Timestamp::now();
+        Node {
+            mode: mode & 0o7777,
+            uid: owner.uid,
+            gid: owner.gid,
+            modified: now,
+            changed: now,
+            accessed: None,
+            xattrs: BTreeMap::new(),
+            names: 1,
+            link: None,
+            home: None,
+            body,
+            open: Open::default(),
+            recent: true,
+        }
+    }
+
     /// A node of a tree, unchanged. `Entry` must not be a hard link.
     pub(super) fn of_entry(entry: Entry, home: Option<Home>) -> Result<Node, LiveError> {
         let body = match entry.node {

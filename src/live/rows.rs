@@ -216,6 +216,21 @@ impl Engine {
         outcome
     }
 
+    /// Calls `each` with every key from `start` (included) to `end` (excluded).
+    pub(super) fn scan_keys(
+        &self,
+        table: &'static str,
+        start: &[u8],
+        end: &[u8],
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), LiveError> {
+        let range = (Bound::Included(start), Bound::Excluded(end));
+        Ok(self.tables.read()?.scan(table, range, |key, _| {
+            each(key);
+            true
+        })?)
+    }
+
     /// Applies the changes in order as one durable transaction.
     pub(super) fn apply(&self, changes: &[RowChange]) -> Result<(), LiveError> {
         let mut writer = self.tables.write()?;

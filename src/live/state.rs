@@ -292,10 +292,15 @@ impl State {
 
     /// Takes a new number; [`super::Volume::reserve`] has seen to it that there is one.
     pub(super) fn take_number(&mut self) -> u64 {
-        debug_assert!(self.next_number < self.row.reserved, "numbers are reserved before they are taken");
-        let number = self.next_number;
-        self.next_number += 1;
-        number
+        self.take_numbers(1)
+    }
+
+    /// Takes `count` new numbers in a row, reserved before; the first of them.
+    pub(super) fn take_numbers(&mut self, count: u64) -> u64 {
+        let first = self.next_number;
+        self.next_number += count;
+        debug_assert!(self.next_number <= self.row.reserved, "numbers are reserved before they are taken");
+        first
     }
 
     /// The end of a reservation of `count` more numbers than are needed now.

@@ -1,7 +1,10 @@
 //! Tests of the volume as a whole: a store in a directory of its own, and no mount.
 
 mod basics;
+mod driver;
 mod freezing;
+mod generated;
+mod model;
 
 use std::sync::Arc;
 

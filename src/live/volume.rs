@@ -228,6 +228,15 @@ impl Volume {
         Ok(())
     }
 
+    /// Drops everything from memory that may be dropped.
+    #[cfg(test)]
+    pub(super) fn evict(&self) {
+        let mut state = self.state.lock();
+        for _ in 0..100 {
+            state.trim(0);
+        }
+    }
+
     /// Ends the volume: every later change fails, nothing of it is committed any more.
     pub(super) fn end(&self) {
         let _gate = self.gate.write();

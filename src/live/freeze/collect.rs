@@ -2,6 +2,8 @@
 //! program; the state is unlocked now and then for the sake of readers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -308,7 +310,6 @@ impl Collector<'_> {
         if names.is_empty() {
             return Ok(PathBuf::from(format!("node {local}")));
         }
-        let name = |name: &Box<[u8]>| std::os::unix::ffi::OsStringExt::from_vec(name.to_vec());
-        Ok(names.iter().rev().map(name).collect::<Vec<std::ffi::OsString>>().iter().collect())
+        Ok(names.iter().rev().map(|name| OsStr::from_bytes(name)).collect())
     }
 }
