@@ -22,7 +22,6 @@ use super::{
     version,
     disable_help_subcommand = true,
     subcommand_required = true,
-    arg_required_else_help = true,
     after_help = "SITE@ID names a snapshot: the start of its id, a tag, or an age as in 'shop.example@{2h}'. SITE alone, or SITE@live, is the site as it is now.
 
 Exit codes: 0 done, 1 failed (nothing half-done remains), 2 wrong usage, 3 refused by a safety check, 4 rolled back.

@@ -68,6 +68,20 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_is_valid_and_shows_every_key() {
+        let sample = include_str!("../../packaging/config.toml");
+        assert_eq!(Config::parse(sample), Ok(Config::default()));
+        let used = sample
+            .replace("\n#", "\n")
+            .lines()
+            .filter(|line| line.contains(" = "))
+            .fold(String::new(), |text, line| text + line + "\n");
+        let config = Config::parse(&used).unwrap();
+        assert!(config.store.is_some() && config.root.is_some());
+        assert!(config.recipes.is_some() && config.php.is_some());
+    }
+
+    #[test]
     fn mistakes_are_shown_where_they_are() {
         let error = Config::parse("root = '/r'\nroots = '/x'\n").unwrap_err();
         assert!(error.contains("line 2") && error.contains("roots") && error.contains("recipes"), "{error}");

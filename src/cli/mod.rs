@@ -39,8 +39,8 @@ use std::io;
 use std::panic;
 use std::path::PathBuf;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use arguments::{CommandLine, Global};
 use config::Config;
@@ -96,6 +96,12 @@ fn context(global: &Global, output: Output) -> Result<Context, Stop> {
 
 /// Help, the version, or what is wrong with the arguments.
 fn misread(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    if error.kind() == ErrorKind::MissingSubcommand && arguments.len() == 1 {
+        // Not clap's own way for this, which is not taken when the store is named by the environment.
+        let help = CommandLine::command().render_help();
+        output::say(format_args!("{}", help.to_string().trim_end()));
+        return ExitCode::from(2);
+    }
     let helps = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if !helps && arguments.iter().any(|argument| argument == "--json") {
         let text = error.render().to_string();

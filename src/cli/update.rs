@@ -1,6 +1,11 @@
 //! `sitefs update`.
 
+use std::thread;
+
 use clap::{Args, ValueEnum};
+use signal_hook::consts::SIGINT;
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 
 use super::context::{Context, Ended};
 use super::diff;
@@ -8,6 +13,7 @@ use super::format::{seconds, short_id};
 use super::output::Loudness;
 use super::page::Page;
 use crate::base::{PlatformName, SiteName};
+use crate::control::Failure;
 use crate::control::request::{Strategy, Update as Request, UpdateAction, UpdateOptions};
 use crate::control::response::{UpdateOutcome, UpdatePlan, UpdateReport, Updated};
 
@@ -77,6 +83,9 @@ impl Update {
             None if self.abort => UpdateAction::Abort,
             None => UpdateAction::Resume,
         };
+        if matches!(action, UpdateAction::Start(_) | UpdateAction::Resume) {
+            tell_on_interrupt(context, &self.site)?;
+        }
         context.show(Request { site: self.site, action }, |outcome, _| match outcome {
             UpdateOutcome::Planned(plan) => plan_page(plan),
             UpdateOutcome::Updated(updated) => {
@@ -85,6 +94,25 @@ impl Update {
             UpdateOutcome::Aborted(report) => aborted_page(report),
         })
     }
+}
+
+/// A person who interrupts this command learns that the run goes on: the daemon does it.
+fn tell_on_interrupt(context: &Context, site: &SiteName) -> Result<(), Failure> {
+    let option = context.store_option();
+    let text = format!(
+        "the update goes on in the daemon; `sitefs{option} status` shows it, `sitefs{option} site show {site}` how it ended"
+    );
+    let mut signals = Signals::new([SIGINT])
+        .map_err(|error| Failure::failed("cannot catch the interrupt key").because(&error))?;
+    let output = context.output;
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            output.warning(&text);
+            // Ends this process as the signal would have.
+            let _ = emulate_default_handler(signal);
+        }
+    });
+    Ok(())
 }
 
 fn plan_page(plan: &UpdatePlan) -> Page {

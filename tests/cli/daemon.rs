@@ -31,6 +31,7 @@ struct Canned {
     events: Vec<Event>,
     data: Option<String>,
     reply: Reply,
+    waits: bool,
     heard: Arc<Mutex<Heard>>,
 }
 
@@ -62,7 +63,8 @@ impl Daemon {
         let events =
             case.all("event").map(|text| serde_json::from_value(case.parse(text)).unwrap()).collect();
         let data = case.get("data").map(str::to_owned);
-        let canned = Canned { events, data, reply, heard: Arc::clone(&heard) };
+        let waits = case.get("daemon") == Some("waits");
+        let canned = Canned { events, data, reply, waits, heard: Arc::clone(&heard) };
         let server = Server::bind(&socket_path(&store)).unwrap();
         let stopper = server.stopper().unwrap();
         let handler: Arc<dyn Handler> = Arc::new(canned);
@@ -117,6 +119,9 @@ impl Handler for Canned {
         *self.heard.lock().unwrap() = heard;
         for event in &self.events {
             events.send(event.clone());
+        }
+        while self.waits && !events.cancelled() {
+            std::thread::sleep(Duration::from_millis(1));
         }
         if let Some(data) = &self.data {
             // A caller that wants none hangs up.

@@ -9,12 +9,14 @@ mod daemon;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use case::Case;
 use daemon::Daemon;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 struct Ran {
@@ -223,6 +225,38 @@ fn a_closed_pipe_is_quiet() {
     assert_eq!(&first, b"ID");
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
+}
+
+#[test]
+fn who_interrupts_an_update_learns_that_it_goes_on() {
+    let case = Case::parse_all(
+        "args: update shop.example --resume\ndaemon: waits\n\
+         event: {\"event\": \"step\", \"number\": 1, \"count\": 9, \"name\": \"look\", \"state\": \"started\"}\n",
+    )
+    .remove(0);
+    let daemon = Daemon::start(&case);
+    let mut command = sitefs();
+    command.arg("--store").arg(daemon.store()).args(case.arguments());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    stderr.read_line(&mut said).unwrap();
+    assert_eq!(said, "[1/9] look\n");
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::INT).unwrap();
+    stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(Signal::INT.as_raw()));
+    assert!(said.contains("warning: the update goes on in the daemon"), "{said}");
+}
+
+#[test]
+fn without_arguments_it_shows_what_there_is() {
+    let mut command = sitefs();
+    command.env("SITEFS_STORE", "/nonexistent");
+    let ran = run(command, None);
+    assert_eq!((ran.exit, ran.stdout.as_str()), (2, ""));
+    assert!(ran.stderr.contains("rollback") && ran.stderr.contains("Example"), "{}", ran.stderr);
 }
 
 #[test]
