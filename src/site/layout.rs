@@ -174,8 +174,8 @@ mod tests {
 
     use super::*;
     use crate::base::Lane;
-    use crate::objects::{Kind, ObjectId, Objects};
-    use crate::site::{GenerationName, Place, Platform};
+    use crate::objects::Objects;
+    use crate::site::{GenerationName, Place, testing};
     use crate::trees::{ImportOptions, ImportReport};
 
     struct Fixture {
@@ -320,15 +320,7 @@ mod tests {
     #[test]
     fn settings_name_the_generation() {
         let (fixture, root) = Fixture::new(|_| {});
-        let platform = Platform {
-            name: "two".parse().unwrap(),
-            directory: "/platforms/two".to_owned(),
-            sites: "web/sites".parse().unwrap(),
-            docroot: Some("web".parse().unwrap()),
-            code: ObjectId::of(Kind::TreePage, b""),
-            added: Timestamp::default(),
-            version: None,
-        };
+        let platform = testing::platform("two");
         let facts = Facts {
             generation: GenerationName { site: site(), number: 12 },
             place: Place::new(&platform, Lane::B, &site()),

@@ -14,6 +14,8 @@ mod facts;
 pub mod layout;
 mod recipe;
 mod records;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use facts::{Facts, Place};
 pub use recipe::{

@@ -4,8 +4,7 @@ use super::super::*;
 use super::model::{Made, Model, new_made, platform, site, snapshot_id};
 use crate::base::{Lane, PlatformName, SiteName, Timestamp};
 use crate::history::SnapshotId;
-use crate::objects::{Kind, ObjectId};
-use crate::site::{Facts, GenerationName, Place, Platform, Recipe};
+use crate::site::{Facts, GenerationName, Place, Recipe, testing};
 
 impl Operations for Model {
     fn now(&self) -> Timestamp {
@@ -113,15 +112,7 @@ impl Operations for Model {
     }
 
     fn facts(&self, of: &GenerationName) -> Result<Facts, Failure> {
-        let platform = Platform {
-            name: self.world.borrow().generations[of].platform.clone(),
-            directory: "/platform".to_owned(),
-            sites: "web/sites".parse().unwrap(),
-            docroot: Some("web".parse().unwrap()),
-            code: ObjectId::of(Kind::TreePage, b""),
-            added: Timestamp::default(),
-            version: None,
-        };
+        let platform = testing::platform(self.world.borrow().generations[of].platform.as_str());
         Ok(Facts {
             generation: of.clone(),
             place: Place::new(&platform, Lane::A, &of.site),
