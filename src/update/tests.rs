@@ -180,12 +180,28 @@ fn two_faults_anywhere_lose_nothing() {
                 for first in 0..points {
                     // The second comes while the run is resumed, aborted or undone. Not every pair, but over all
                     // first faults every distance.
-                    for second in (first + 1 + first % 20..first + 61).step_by(20) {
+                    for second in (first + 1 + first % 30..first + 61).step_by(30) {
                         let model = Model::new(recipe);
                         model.plan_faults(&[(first, faults[0]), (second, faults[1])]);
                         drive(&model, answer);
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hold_that_ends_anywhere_loses_nothing() {
+    for recipe in RECIPES {
+        for fails in [false, true] {
+            for point in 0..points_of(recipe, |_| {}) {
+                let model = Model::new(recipe);
+                model.live_checks_fail.set(fails);
+                model.plan_faults(&[(point, Fault::HoldEnds)]);
+                let run = model.attempt(|engine| engine.start(&request()).unwrap()).unwrap();
+                assert_ne!(run.state, RunState::Interrupted);
+                model.assert_ended_well(&run);
             }
         }
     }

@@ -18,6 +18,8 @@ pub(super) enum Fault {
     Error,
     /// The daemon is killed.
     Kill,
+    /// The process that holds writes dies.
+    HoldEnds,
 }
 
 /// What the daemon's death unwinds with: no panic hook prints it.
@@ -177,6 +179,11 @@ impl Model {
             None => Ok(()),
             Some(Fault::Error) => Err(format!("a fault at point {point}").into()),
             Some(Fault::Kill) => resume_unwind(Box::new(Killed)),
+            Some(Fault::HoldEnds) => {
+                self.world.borrow_mut().holds.clear();
+                self.visitors_write();
+                Ok(())
+            }
         }
     }
 
