@@ -100,6 +100,18 @@ impl Engine<'_> {
         })
     }
 
+    /// For the daemon's start: lets a site that was interrupted while its writes were held take writes again, and
+    /// finishes an undoing that had begun. A run that was going forward stays interrupted, for a person to decide.
+    pub fn settle(&self, site: &SiteName) -> Result<Run, UpdateError> {
+        let mut execution = Execution::new(*self, self.interrupted(site)?)?;
+        if execution.run.undoing.is_some() {
+            return execution.go(Execution::take_up);
+        }
+        execution.survey()?;
+        execution.save()?;
+        Ok(execution.run)
+    }
+
     /// Undoes the interrupted run of a site.
     pub fn abort(&self, site: &SiteName) -> Result<Run, UpdateError> {
         Execution::new(*self, self.interrupted(site)?)?.go(|execution| {

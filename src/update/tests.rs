@@ -5,8 +5,8 @@ mod operations;
 
 use self::model::{Fault, Model, request, site};
 use super::*;
-use crate::base::encoding;
-use crate::history::Record;
+use crate::base::{Timestamp, encoding};
+use crate::history::{Catalog, Record};
 
 /// An application with a read-only mode.
 const POLITE: &str = r#"
@@ -157,6 +157,66 @@ fn a_kill_anywhere_can_be_resumed_and_aborted() {
             }
         }
     }
+}
+
+#[test]
+fn a_site_settled_after_a_kill_takes_writes_again() {
+    for recipe in [POLITE, CHATTY] {
+        for point in 0..points_of(recipe, |_| {}) {
+            let model = Model::new(recipe);
+            model.plan_faults(&[(point, Fault::Kill)]);
+            model.attempt(|engine| engine.start(&request()));
+            if model.unfinished(&site()).unwrap().is_none() {
+                continue;
+            }
+            let settled = model.attempt(|engine| engine.settle(&site()).unwrap()).unwrap();
+            assert_eq!(settled.state, RunState::Interrupted);
+            assert!(model.live() == 2 || model.takes_writes(), "{point}");
+            let run = Answer::Resume.give(&model).unwrap().unwrap();
+            assert_eq!(run.state, RunState::Done);
+            model.assert_ended_well(&run);
+        }
+    }
+}
+
+#[test]
+fn undoing_that_was_interrupted_is_finished_when_the_site_is_settled() {
+    let model = Model::new(POLITE);
+    model.live_checks_fail.set(true);
+    let undoing = (0..).find(|point| {
+        let model = Model::new(POLITE);
+        model.live_checks_fail.set(true);
+        model.plan_faults(&[(*point, Fault::Kill)]);
+        model.attempt(|engine| engine.start(&request()));
+        model.unfinished(&site()).unwrap().is_some_and(|run| run.undoing.is_some())
+    });
+    model.plan_faults(&[(undoing.unwrap(), Fault::Kill)]);
+    model.attempt(|engine| engine.start(&request()));
+    let run = model.attempt(|engine| engine.settle(&site()).unwrap()).unwrap();
+    assert_eq!(run.state, RunState::RolledBack);
+    model.assert_ended_well(&run);
+}
+
+#[test]
+fn the_catalog_gives_a_site_to_one_run_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(&directory.path().join("catalog")).unwrap();
+    let inspection = Model::new(POLITE).inspect(&site(), &request().platform).unwrap();
+    let run = |seconds| Run::new(&request(), &inspection, Timestamp::from_parts(seconds, 0)).unwrap();
+    let (mut first, second) = (run(1_700_000_000), run(1_800_000_000));
+    catalog.begin(&first).unwrap();
+    assert!(matches!(catalog.begin(&second), Err(UpdateError::Running { run, .. }) if run == first.id));
+    assert_eq!(interrupt_running(&catalog).unwrap().len(), 1);
+    assert!(interrupt_running(&catalog).unwrap().is_empty());
+    assert!(matches!(catalog.begin(&second), Err(UpdateError::Interrupted { .. })));
+    first.state = RunState::Aborted;
+    catalog.save(&first).unwrap();
+    assert!(catalog.unfinished(&site()).unwrap().is_none());
+    catalog.begin(&second).unwrap();
+    // The end of another run does not take the site away from this one.
+    catalog.save(&first).unwrap();
+    assert_eq!(catalog.unfinished(&site()).unwrap(), Some(second.clone()));
+    assert_eq!(Journal::list(&catalog, &site()).unwrap(), [first, second]);
 }
 
 #[test]

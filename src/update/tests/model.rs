@@ -202,6 +202,13 @@ impl Model {
         }
     }
 
+    /// Whether somebody's write is accepted now.
+    pub(super) fn takes_writes(&self) -> bool {
+        let before = self.world.borrow().accepted.len();
+        self.visitors_write();
+        self.world.borrow().accepted.len() > before
+    }
+
     pub(super) fn live(&self) -> u64 {
         self.world.borrow().live[&site()]
     }
@@ -218,8 +225,7 @@ impl Model {
     pub(super) fn assert_ended_well(&self, run: &Run) {
         let context = format!("{:?}: {} / {}", run.state, run.reason, run.obstacle);
         assert!(run.state.is_final(), "{context}");
-        let before = self.world.borrow().accepted.len();
-        self.visitors_write();
+        let takes_writes = self.takes_writes();
         let world = self.world.borrow();
         let live = GenerationName { site: site(), number: world.live[&site()] };
         let made = &world.generations[&live];
@@ -227,7 +233,7 @@ impl Model {
         assert_eq!((made.platform.as_str(), made.database.schema), (name, schema), "{context}");
         assert!(made.complete && made.writable && !made.database.half_updated, "{context}");
         assert_eq!(made.database.read_only_mode, self.read_only, "{context}");
-        assert_eq!(world.accepted.len() > before, !self.read_only, "visitors can write again: {context}");
+        assert_eq!(takes_writes, !self.read_only, "{context}");
         assert!(world.holds.is_empty(), "{context}");
         assert!(world.claim.is_none(), "{context}");
         let kept = usize::from(run.keep_test && run.rehearsal.is_some());
