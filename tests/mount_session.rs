@@ -184,6 +184,22 @@ fn unmounting_what_is_in_use_ends_the_use() {
 }
 
 #[test]
+fn unmounting_ends_with_every_copy_of_the_mount() {
+    let mut served = Served::start(true);
+    fs::write(served.work().join("file"), "text").unwrap();
+    let copy = served.directory().join("bound");
+    fs::create_dir(&copy).unwrap();
+    rustix::mount::mount_bind(served.work(), &copy).unwrap();
+    // A namespace that takes part in no propagation has a copy that cannot be unmounted from here.
+    let mut service = common::in_mount_namespace("private");
+    served.tell("unmount");
+    assert!(fs::read_dir(&copy).unwrap().next().is_none());
+    assert!(fs::read_dir(served.root()).unwrap().next().is_none());
+    service.kill().unwrap();
+    service.wait().unwrap();
+}
+
+#[test]
 fn a_killed_server_leaves_a_dead_mount() {
     let mut served = Served::start(true);
     fs::write(served.work().join("file"), "text").unwrap();

@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use common::Served;
-use sitefs::fuse::mounts::{MountEntry, Mounts, MountsError, PlatformView, list};
+use sitefs::fuse::mounts::{MountEntry, Mounts, MountsError, PlatformView, list, users};
 use sitefs::live::NamespaceEntry;
 
 #[test]
@@ -185,17 +184,9 @@ fn a_service_with_a_mount_namespace_of_its_own_sees_the_views() {
     let one = platform.platform.clone();
     let other = platform.platform.with_file_name("platform@b");
     fs::create_dir(&other).unwrap();
-    let mut service = Command::new("unshare")
-        .args(["--mount", "--propagation", "slave", "sleep", "60"])
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut service = common::in_mount_namespace("slave");
     let seen_root = PathBuf::from(format!("/proc/{}/root", service.id()));
     let seen = |path: &Path| seen_root.join(path.strip_prefix("/").unwrap());
-    let own_namespace = fs::read_link("/proc/self/ns/mnt").unwrap();
-    while fs::read_link(format!("/proc/{}/ns/mnt", service.id())).unwrap() == own_namespace {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
 
     let first = platform.attach("a", &one);
     platform.mounts.bind(&one, &other).unwrap();
@@ -240,7 +231,12 @@ fn what_a_killed_daemon_left_is_taken_over() {
     assert!(matches!(refused, Err(MountsError::Served { .. })), "{refused:?}");
     assert_eq!(mount_points(&sites).len(), 4);
 
+    let open = fs::File::create(root.join("work/open")).unwrap();
     platform.served.kill();
+    let found = users(&directories).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].process, &found[0].paths[..]), (std::process::id(), &[root.join("work/open")][..]));
+    drop(open);
     // Never the directory below.
     assert!(fs::read(sites.join("site/file")).is_err());
     assert!(platform.mounts.is_dead(&sites).unwrap());

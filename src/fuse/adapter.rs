@@ -20,7 +20,7 @@ use super::opening::Opened;
 use super::reply::{self, GENERATION, Reply, answer};
 use super::session::{SessionOptions, TTL, configure};
 use super::{convert, listing};
-use crate::live::{FileSystem, Handle, Invalidation, Invalidations, LiveError, SetAttributes};
+use crate::live::{FileSystem, Handle, Invalidation, LiveError, SetAttributes};
 
 /// The names under which the kernel keeps POSIX access control lists.
 const ACL_PREFIX: &[u8] = b"system.";
@@ -295,7 +295,7 @@ impl Filesystem for Adapter {
             let result = self.filesystem.release(node, handle);
             if was_written {
                 // The kernel sees its own writes, but not what was written through a mapping of the backing file.
-                self.invalidator.invalidate(Invalidation::Attributes(node));
+                self.invalidator.invalidate_soon(Invalidation::Attributes(node));
             }
             result
         });

@@ -6,11 +6,15 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use fuser::{INodeNo, Notifier};
 use parking_lot::{Condvar, Mutex};
 
 use crate::live::{Invalidation, Invalidations};
+
+/// How long what is not urgent waits for more of its kind: the thread is not woken for each small file.
+const GATHERING_TIME: Duration = Duration::from_millis(20);
 
 /// The queue of what the kernel must forget. Anyone may add to it; only its thread waits for the kernel.
 #[derive(Default)]
@@ -22,6 +26,8 @@ pub(super) struct Invalidator {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Invalidation>,
+    /// Somebody waits for the queue to be sent, or something in it is urgent.
+    urgent: bool,
     /// How many were added, and how many of them the kernel has taken.
     added: u64,
     done: u64,
@@ -39,22 +45,39 @@ impl Invalidator {
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
+        state.urgent = true;
         state.queue.clear();
         state.done = state.added;
         self.changed.notify_all();
     }
 
+    /// As [`Invalidations::invalidate`], for what need not be seen at once.
+    pub(super) fn invalidate_soon(&self, invalidation: Invalidation) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.queue.push_back(invalidation);
+            state.added += 1;
+            // Otherwise the thread is gathering already.
+            if state.queue.len() == 1 {
+                self.changed.notify_all();
+            }
+        }
+    }
+
     fn run(&self, notifier: &Notifier) {
         let mut state = self.state.lock();
         loop {
-            let batch = std::mem::take(&mut state.queue);
-            if batch.is_empty() {
+            if state.queue.is_empty() {
                 if state.closed {
                     return;
                 }
                 self.changed.wait(&mut state);
                 continue;
             }
+            let deadline = Instant::now() + GATHERING_TIME;
+            while !state.urgent && !self.changed.wait_until(&mut state, deadline).timed_out() {}
+            state.urgent = false;
+            let batch = std::mem::take(&mut state.queue);
             let until = state.added;
             parking_lot::MutexGuard::unlocked(&mut state, || {
                 for invalidation in &batch {
@@ -75,6 +98,7 @@ impl Invalidations for Invalidator {
         if !state.closed {
             state.queue.push_back(invalidation);
             state.added += 1;
+            state.urgent = true;
             self.changed.notify_all();
         }
     }
@@ -82,6 +106,10 @@ impl Invalidations for Invalidator {
     fn flush(&self) {
         let mut state = self.state.lock();
         let until = state.added;
+        if state.done < until {
+            state.urgent = true;
+            self.changed.notify_all();
+        }
         while state.done < until {
             self.changed.wait(&mut state);
         }

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::adapter::Adapter;
 use super::invalidator::Invalidator;
+use super::mounts;
 use crate::base::FileError;
 use crate::base::files::{self, At};
 use crate::live::{FileSystem, Invalidations};
@@ -29,6 +31,9 @@ const BACKGROUND_COUNT_MAX: u16 = 64;
 
 /// With one thread, a slow call (a first read of a packed file) holds up everybody; more than two gain nothing.
 const THREAD_COUNT: usize = 2;
+
+/// How long the threads may take to notice that the connection is no more.
+const END_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// The type of the mount, as /proc/self/mountinfo shows it.
 pub(super) const FILE_SYSTEM_TYPE: &str = "fuse.sitefs";
@@ -72,6 +77,8 @@ pub enum SessionError {
 /// A mounted file system. Dropping it unmounts it.
 pub struct Session {
     root: PathBuf,
+    /// As [`mounts::MountEntry::device`] has it.
+    device: String,
     invalidator: Arc<Invalidator>,
     /// Both `None` once the session was ended.
     background: Option<BackgroundSession>,
@@ -117,6 +124,7 @@ impl Session {
         };
         match start() {
             Ok((background, invalidator_thread)) => Ok(Session {
+                device: device_number(&root)?,
                 root,
                 invalidator,
                 background: Some(background),
@@ -141,25 +149,34 @@ impl Session {
         self.background.as_ref().is_none_or(|background| background.guard.is_finished())
     }
 
-    /// Unmounts and waits until everything was answered. Whoever still uses the mount has `patience` to stop;
-    /// after that their calls fail.
+    /// Unmounts it, bind mounts included, and waits until everything was answered. Whoever still uses it has
+    /// `patience` to stop; after that their calls fail.
     pub fn unmount(mut self, patience: Duration) -> Result<(), SessionError> {
         self.end(patience)
     }
 
     fn end(&mut self, patience: Duration) -> Result<(), SessionError> {
         let Some(background) = self.background.take() else { return Ok(()) };
-        let result =
-            if background.guard.is_finished() { Ok(()) } else { unmount_patiently(&self.root, patience) };
+        let deadline = Instant::now() + patience;
+        let mut result = Ok(());
+        // Bind mounts come after what they were made of.
+        for entry in mounts::list()?.iter().rev().filter(|entry| entry.device == self.device) {
+            result = result.and(unmount_patiently(&entry.mount_point, deadline));
+        }
+        if !ends_soon(&background) {
+            // Mount namespaces that take part in no propagation have their own copies.
+            abort_connection(&self.device);
+        }
         self.invalidator.close();
-        if result.is_ok() {
-            // The mount is gone and with it the connection: the threads end.
+        if ends_soon(&background) {
             if let Err(error) = background.join() {
                 log::warn!("serving {} ended with: {error}", self.root.display());
             }
             if let Some(thread) = self.invalidator_thread.take() {
                 let _ = thread.join();
             }
+        } else {
+            log::warn!("{} is still mounted elsewhere; it dies with this process", self.root.display());
         }
         Ok(result?)
     }
@@ -186,24 +203,48 @@ fn mount_device(device: &File, root: &Path) -> Result<(), SessionError> {
     Ok(())
 }
 
-/// Unmounts `root`; when its users are out of patience, aborts the connection and detaches it.
-fn unmount_patiently(root: &Path, patience: Duration) -> Result<(), FileError> {
-    let started = Instant::now();
+/// The device number of what is mounted at `root`. Not looked up there: that would be a call to ourselves.
+fn device_number(root: &Path) -> Result<String, FileError> {
+    let found = mounts::list()?.into_iter().rev().find(|entry| entry.mount_point == root);
+    found.map(|entry| entry.device).ok_or(Errno::NOENT).at("find the mount", root)
+}
+
+/// Unmounts `point`; when its users are out of patience, aborts the connection and detaches it.
+fn unmount_patiently(point: &Path, deadline: Instant) -> Result<(), FileError> {
     loop {
-        match rustix::mount::unmount(root, UnmountFlags::empty()) {
-            Ok(()) => return Ok(()),
-            Err(Errno::BUSY) if started.elapsed() < patience => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
+        match rustix::mount::unmount(point, UnmountFlags::NOFOLLOW) {
+            // `INVAL`: somebody else was faster.
+            Ok(()) | Err(Errno::INVAL) => return Ok(()),
+            Err(Errno::BUSY) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
             Err(Errno::BUSY) => break,
-            // Unmounted by somebody else.
-            Err(Errno::INVAL) => return Ok(()),
-            Err(error) => return Err(error).at("unmount", root),
+            Err(error) => return Err(error).at("unmount", point),
         }
     }
-    log::warn!("{} is still in use: its users' calls fail from now on", root.display());
+    log::warn!("{} is still in use: its users' calls fail from now on", point.display());
     // Force aborts the connection, detach takes the name away whoever uses it.
-    rustix::mount::unmount(root, UnmountFlags::FORCE | UnmountFlags::DETACH).at("unmount", root)
+    let flags = UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+    rustix::mount::unmount(point, flags).at("unmount", point)
+}
+
+fn ends_soon(background: &BackgroundSession) -> bool {
+    let deadline = Instant::now() + END_TIME_MAX;
+    while !background.guard.is_finished() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+/// Ends the connection by the control file system, where that is mounted.
+fn abort_connection(device: &str) {
+    let Some((_, minor)) = device.split_once(':') else { return };
+    let path = PathBuf::from(format!("/sys/fs/fuse/connections/{minor}/abort"));
+    let aborted = files::open_read_write(&path).and_then(|mut file| file.write_all(b"1").at("write", &path));
+    if let Err(error) = aborted {
+        log::debug!("{error}");
+    }
 }
 
 /// Agrees with the kernel on what it does by itself. Each feature is asked for alone, since kernels differ.

@@ -327,3 +327,17 @@ pub fn fill(content: &Path) {
     let time = std::time::UNIX_EPOCH + Duration::new(1_600_000_000, 987_654_321);
     File::open(content.join("deep/er")).unwrap().set_modified(time).unwrap();
 }
+
+/// A process that sleeps in a mount namespace of its own.
+pub fn in_mount_namespace(propagation: &str) -> Child {
+    let service = Command::new("unshare")
+        .args(["--mount", "--propagation", propagation, "sleep", "60"])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let name = format!("/proc/{}/comm", service.id());
+    while fs::read_to_string(&name).unwrap().trim_end() != "sleep" {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    service
+}

@@ -8,6 +8,7 @@
 //! namespace (`PrivateMounts=`, `ProtectSystem=` and the like) shows its mounts to nobody else.
 
 mod table;
+mod users;
 mod view;
 pub mod worker;
 
@@ -21,6 +22,7 @@ use crate::base::process::{self, Command, ProcessError};
 use crate::base::{FileError, files};
 
 pub use table::{MountEntry, list};
+pub use users::{MountUser, users};
 pub use view::PlatformView;
 
 /// How long a mount call may take: it waits for nothing but lookups in the own file system.
