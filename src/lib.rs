@@ -3,6 +3,7 @@
 pub mod base;
 pub mod cli;
 pub mod control;
+pub mod daemon;
 pub mod database;
 pub mod fuse;
 pub mod history;

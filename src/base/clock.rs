@@ -6,6 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::Span;
+
 /// A point in time: nanoseconds since 1970-01-01 00:00:00 UTC, negative before it.
 ///
 /// Covers the years 1677 to 2262; file times outside that range are clamped.
@@ -34,6 +36,20 @@ impl Timestamp {
             Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
             Err(_) => self.to_string(),
         }
+    }
+
+    /// This much later; clamped to the range.
+    pub fn after(self, span: Span) -> Timestamp {
+        self.shifted(i64::try_from(span.seconds()).unwrap_or(i64::MAX))
+    }
+
+    /// This much earlier; clamped to the range.
+    pub fn before(self, span: Span) -> Timestamp {
+        self.shifted(i64::try_from(span.seconds()).map_or(i64::MIN, |seconds| -seconds))
+    }
+
+    fn shifted(self, seconds: i64) -> Timestamp {
+        Timestamp(self.0.saturating_add(seconds.saturating_mul(1_000_000_000)))
     }
 
     /// The span since `earlier` in seconds; negative when `earlier` is later.

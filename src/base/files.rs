@@ -145,6 +145,11 @@ pub fn create_directories(path: &Path) -> Result<(), FileError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at("create the directory", path)
 }
 
+/// Creates a directory and its missing parents so that everybody may pass through them.
+pub fn create_public_directories(path: &Path) -> Result<(), FileError> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).at("create the directory", path)
+}
+
 /// The entries of a directory, in no particular order.
 pub fn list(path: &Path) -> Result<Vec<fs::DirEntry>, FileError> {
     fs::read_dir(path).and_then(Iterator::collect).at("list", path)

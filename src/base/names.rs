@@ -143,6 +143,11 @@ impl RelativePath {
         &self.0
     }
 
+    /// Whether `path` is this path or below it.
+    pub fn contains(&self, path: &RelativePath) -> bool {
+        path.0.strip_prefix(&self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// This path below `directory`.
     pub fn below(&self, directory: &Path) -> PathBuf {
         directory.join(&self.0)
@@ -211,6 +216,10 @@ mod tests {
             assert!(text.parse::<RelativePath>().is_err(), "{text:?}");
         }
         let path: RelativePath = "files/css/".parse().unwrap();
+        assert!(
+            path.contains(&"files/css".parse().unwrap()) && path.contains(&"files/css/x".parse().unwrap())
+        );
+        assert!(!path.contains(&"files/css2".parse().unwrap()) && !path.contains(&"files".parse().unwrap()));
         assert_eq!(path.components().collect::<Vec<_>>(), ["files", "css"]);
     }
 }

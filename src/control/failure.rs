@@ -1,5 +1,7 @@
 //! How a request ends when it does not end well.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// What kind of ending it is; decides the exit code of the command.
@@ -99,6 +101,16 @@ impl Failure {
         self
     }
 }
+
+/// All of it in one line, what to do next left out.
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.message)?;
+        self.causes.iter().try_for_each(|cause| write!(out, ": {cause}"))
+    }
+}
+
+impl std::error::Error for Failure {}
 
 #[cfg(test)]
 mod tests {

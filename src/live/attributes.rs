@@ -6,6 +6,13 @@ use crate::base::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VolumeNumber(pub u32);
 
+impl VolumeNumber {
+    /// Whether a number can be one of a volume: neither the namespace's nor too large.
+    pub fn is_valid(number: u32) -> bool {
+        (1..1 << 24).contains(&number)
+    }
+}
+
 /// The id of a node: volume number and number within the volume. The whole file system's root is
 /// [`NodeId::ROOT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

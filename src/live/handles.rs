@@ -4,6 +4,7 @@
 //! open upper file. What a handle reads is looked up at every read, so that a handle opened before a copy-up sees
 //! what is written after it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -29,6 +30,12 @@ enum Bytes {
 }
 
 impl Volume {
+    /// The handles that are open for writing now.
+    pub fn writers(&self) -> BTreeSet<Handle> {
+        let state = self.state.lock();
+        state.handles.iter().filter(|(_, open)| open.write).map(|(handle, _)| Handle(*handle)).collect()
+    }
+
     /// Opens a file. With `past_program`, a file whose bytes are in one plain file may be answered by
     /// [`super::Served::Backing`]: all opens of a node at one time are of one manner, as the kernel requires.
     /// [`LiveError::Stale`]: the name stands for another node now; look it up again.

@@ -24,4 +24,5 @@ pub use recipe::{
 };
 pub use records::{
     DatabaseBinding, Generation, GenerationName, GenerationState, LivePointer, Platform, Site, SiteKind,
+    with_companions,
 };

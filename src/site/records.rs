@@ -24,8 +24,14 @@ pub struct Platform {
     pub docroot: Option<RelativePath>,
     /// The hash over the code when it was added, the sites directory left out.
     pub code: ObjectId,
+    /// How many files the code had then.
+    pub files: u64,
+    /// Their sizes, in bytes.
+    pub size_bytes: u64,
     /// When it was added.
     pub added: Timestamp,
+    /// The application that a recipe recognised in it, for people: "MediaWiki".
+    pub application: Option<String>,
     /// The application's version as its recipe finds it: "1.43.1".
     pub version: Option<String>,
 }
@@ -139,6 +145,28 @@ impl Site {
     pub fn uri_or_name(&self) -> String {
         self.uri().map_or_else(|| format!("http://{}", self.name), str::to_owned)
     }
+
+    /// The files of its SQLite database within the site's directory, the main one first; none without one.
+    pub fn database_files(&self) -> &[RelativePath] {
+        self.database.as_ref().map(|database| database.files.as_slice()).unwrap_or_default()
+    }
+
+    /// The paths that belong to the state of a generation and not to its code: the database's files, and what
+    /// SQLite may keep beside each.
+    pub fn state_paths(&self) -> Vec<RelativePath> {
+        self.database_files().iter().flat_map(with_companions).collect()
+    }
+}
+
+/// A SQLite database's file, and what SQLite may keep beside it that is a part of its committed state
+/// (<https://www.sqlite.org/tempfiles.html>).
+pub fn with_companions(file: &RelativePath) -> Vec<RelativePath> {
+    ["", "-wal", "-journal"]
+        .iter()
+        .map(|suffix| {
+            format!("{file}{suffix}").parse().expect("a suffix without a slash keeps a path relative")
+        })
+        .collect()
 }
 
 /// Names one generation of one site.
@@ -148,6 +176,13 @@ pub struct GenerationName {
     pub site: SiteName,
     /// Its number on that site, from 1.
     pub number: u64,
+}
+
+impl Generation {
+    /// Whether a view of its platform shows it.
+    pub fn is_shown(&self) -> bool {
+        self.state != GenerationState::Retired
+    }
 }
 
 impl GenerationName {
@@ -184,7 +219,7 @@ pub enum GenerationState {
     Live,
     /// Was live: read-only, kept to go back to.
     Previous,
-    /// No longer wanted: read-only until its last requests have drained, then its volume is discarded.
+    /// Out of view, its lane taken by a newer one: read-only, still below `generations/` until it is discarded.
     Retired,
 }
 

@@ -13,7 +13,10 @@ pub(crate) fn platform(name: &str) -> Platform {
         docroot: Platform::docroot_of(&sites),
         sites,
         code: ObjectId::of(Kind::TreePage, b""),
+        files: 1,
+        size_bytes: 1,
         added: Timestamp::default(),
+        application: None,
         version: None,
     }
 }

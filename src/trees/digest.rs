@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::walk::{Found, Gather, walk};
 use super::{NameKey, TreesError};
@@ -13,12 +14,32 @@ use crate::objects::ObjectId;
 /// A hash over the names, types, contents, execute permissions and link targets of `directory` and all below it,
 /// `exclude` left out, on all cores. Owners, times, other permissions and extended attributes do not matter, nor
 /// do sockets and what is mounted below. A device node is an error.
-pub fn digest_directory(directory: &Path, exclude: &[RelativePath]) -> Result<ObjectId, TreesError> {
-    let (top, _skipped) = walk(&Digest, directory, exclude)?;
-    Ok(ObjectId::from_bytes(*top.hash.as_bytes()))
+pub fn digest_directory(directory: &Path, exclude: &[RelativePath]) -> Result<Digest, TreesError> {
+    let hashing = Hashing::default();
+    let (top, _skipped) = walk(&hashing, directory, exclude)?;
+    Ok(Digest {
+        id: ObjectId::from_bytes(*top.hash.as_bytes()),
+        files: hashing.files.into_inner(),
+        bytes: hashing.bytes.into_inner(),
+    })
 }
 
-struct Digest;
+/// The identity of a directory, and how much was read for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// The hash.
+    pub id: ObjectId,
+    /// How many regular files.
+    pub files: u64,
+    /// Their sizes, in bytes.
+    pub bytes: u64,
+}
+
+#[derive(Default)]
+struct Hashing {
+    files: AtomicU64,
+    bytes: AtomicU64,
+}
 
 /// A node as its directory's hash takes it in.
 struct Digested {
@@ -27,12 +48,14 @@ struct Digested {
     hash: blake3::Hash,
 }
 
-impl Gather for Digest {
+impl Gather for Hashing {
     type Made = Digested;
 
     fn file(&self, file: &File, found: &Found<'_>) -> Result<Digested, TreesError> {
         let mut hasher = blake3::Hasher::new();
+        self.files.fetch_add(1, Ordering::Relaxed);
         hasher.update_reader(file).at("read", &found.path())?;
+        self.bytes.fetch_add(hasher.count(), Ordering::Relaxed);
         let executable = found.stat.mode & 0o111 != 0;
         Ok(Digested { tag: if executable { b'x' } else { b'f' }, hash: hasher.finalize() })
     }

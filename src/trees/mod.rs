@@ -31,7 +31,7 @@ mod testing;
 mod tests;
 
 pub use diff::Difference;
-pub use digest::digest_directory;
+pub use digest::{Digest, digest_directory};
 pub use entry::{Attributes, Entry, NameKey, Node, Root, Totals, TreeId, Xattrs};
 pub use import::{ImportEvent, ImportOptions, ImportReport, Skipped};
 pub use tree::{Change, Located, Trees, TreesError};

@@ -69,8 +69,7 @@ impl Journal for Catalog {
     }
 
     fn save_output(&self, run: &Run, place: usize, output: &StepOutput) -> Result<(), UpdateError> {
-        let key = format!("{}/{place:02}", Run::key(&run.site, &run.id));
-        self.write(|transaction| Ok(transaction.put(&key, output)?))
+        self.write(|transaction| Ok(transaction.put(&StepOutput::key(run, place), output)?))
     }
 
     fn unfinished(&self, site: &SiteName) -> Result<Option<Run>, UpdateError> {

@@ -35,3 +35,4 @@ pub use operations::{
 };
 pub use plan::{Plan, PlannedStep, UpdateRequest};
 pub use run::{Run, RunId, RunState, StepKind, StepOutput, StepRecord, StepState, Strategy};
+pub use steps::title as step_title;

@@ -370,6 +370,13 @@ pub struct StepOutput {
     pub text: String,
 }
 
+impl StepOutput {
+    /// The key of the record.
+    pub fn key(run: &Run, place: usize) -> String {
+        format!("{}/{place:02}", Run::key(&run.site, &run.id))
+    }
+}
+
 impl Record for StepOutput {
     const TABLE: &'static str = "run-outputs";
     const VERSION: u8 = 1;

@@ -328,7 +328,7 @@ fn counted(count: impl TryInto<u64>, noun: &str) -> String {
 }
 
 /// What a step of a run does, for people.
-pub(super) fn title(kind: StepKind, run: &Run) -> String {
+pub fn title(kind: StepKind, run: &Run) -> String {
     let (site, clone, target) = (&run.site, &run.clone, &run.to_platform);
     match kind {
         StepKind::Backup => format!("take a snapshot of {site} and verify that it can be restored"),

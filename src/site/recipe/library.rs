@@ -64,6 +64,21 @@ impl Library {
         self.recipes.values()
     }
 
+    /// The recipe of the application whose code is in a platform: as [`Library::detect`], whatever the sites are like;
+    /// `None` also where only recipes fit that ask for nothing of a platform.
+    pub fn detect_platform(&self, platform: &Path, docroot: &Path) -> Result<Option<&Recipe>, FileError> {
+        let mut found: Option<(usize, &Recipe)> = None;
+        for recipe in self.recipes.values() {
+            let count = recipe.detect.platform.len() + recipe.detect.docroot.len();
+            if count > found.map_or(0, |(most, _)| most)
+                && recipe.missing_from_platform(platform, docroot)?.is_empty()
+            {
+                found = Some((count, recipe));
+            }
+        }
+        Ok(found.map(|(_, recipe)| recipe))
+    }
+
     /// The recipe of the application that a site is of: of those whose files are all there, the one that names the
     /// most; of equals, the first by name.
     pub fn detect(&self, platform: &Path, docroot: &Path, site: &Path) -> Result<Option<&Recipe>, FileError> {

@@ -1,0 +1,326 @@
+//! The state of a site at one instant: files frozen while the database's writes are held.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::Daemon;
+use super::store::TemporaryDirectory;
+use crate::base::{RelativePath, files};
+use crate::control::{Events, Failure};
+use crate::database::worker::Worker;
+use crate::database::{Database, DatabaseUrl, Engine, Hold};
+use crate::history::{DatabaseSnapshot, PlatformBinding};
+use crate::live::{Access, Volume};
+use crate::site::{Generation, GenerationName, Site, layout, with_companions};
+use crate::trees::Root;
+
+/// How long a hold may last before it ends by itself: longer than any update.
+pub(super) const HELD_MAX: Duration = Duration::from_secs(6 * 3600);
+
+/// How long those who wait for a lock of a generation that is no longer live may take to give up; then its hold ends
+/// regardless. Longer than applications wait for SQLite (60 s in PHP).
+const DRAIN_MAX: Duration = Duration::from_secs(120);
+
+/// How often it is looked whether they have given up.
+const DRAIN_POLL: Duration = Duration::from_millis(200);
+
+/// How long requests that began before writes were refused may take to end.
+const LAST_WRITERS_MAX: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether they have.
+const LAST_WRITERS_POLL: Duration = Duration::from_millis(10);
+
+/// The writes of a generation's databases, held: every write accepted before is committed, none is accepted until
+/// this is dropped, and reading goes on. A generation without a database has nothing to hold.
+pub(super) struct WriteHold {
+    generation: GenerationName,
+    volume: Arc<Volume>,
+    hold: Option<Mutex<Hold>>,
+}
+
+impl WriteHold {
+    /// The generation it is for.
+    pub(super) fn generation(&self) -> &GenerationName {
+        &self.generation
+    }
+
+    /// An error unless it has been in force without a gap since it began.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        match &self.hold {
+            Some(hold) => Ok(hold.lock().check()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends it.
+    pub(super) fn release(self) -> Result<(), Failure> {
+        if let Some(hold) = self.hold {
+            hold.into_inner().release()?;
+        }
+        Ok(())
+    }
+
+    /// How many files of the volume the hold itself has open: SQLite keeps a log and its index open beside the
+    /// database, a rollback journal only while something is written.
+    fn open_files(&self) -> usize {
+        self.hold.as_ref().map_or(0, |hold| {
+            let files = |journal_mode: &str| if journal_mode == "wal" { 3 } else { 1 };
+            hold.lock().descriptions().iter().map(|held| files(&held.journal_mode)).sum()
+        })
+    }
+
+    /// Whether a write in a read-only volume fails whoever has what open: a rollback journal that is made anew for
+    /// each transaction cannot be made there. A log, or a journal that is kept, may be open for writing already.
+    fn needs_new_journals(&self) -> bool {
+        self.hold
+            .as_ref()
+            .is_none_or(|hold| hold.lock().descriptions().iter().all(|held| held.journal_mode == "delete"))
+    }
+}
+
+/// A site at one instant.
+pub(super) struct Captured {
+    /// The whole tree, data directories in their places.
+    pub(super) root: Root,
+    /// Files that a process kept writing meanwhile.
+    pub(super) unstable: Vec<PathBuf>,
+    /// The database, each table summarised from what was captured.
+    pub(super) database: Option<DatabaseSnapshot>,
+    /// The platform.
+    pub(super) platform: PlatformBinding,
+}
+
+impl Captured {
+    /// Tells whoever asked of the files that are not one state.
+    pub(super) fn warn_of_unstable(&self, events: &dyn Events) {
+        for path in &self.unstable {
+            events.warn(format!(
+                "{} was being written all the time: what was taken is not one state of it",
+                path.display()
+            ));
+        }
+    }
+}
+
+impl Daemon {
+    /// Holds the writes of a generation's databases.
+    pub(super) fn hold_writes(&self, generation: &Generation) -> Result<WriteHold, Failure> {
+        let site = self.site(&generation.name.site)?;
+        let volume = self.volume(generation.volume)?;
+        let database = self.database(&site, generation)?;
+        let hold = database.map(|database| database.hold(HELD_MAX)).transpose()?.map(Mutex::new);
+        Ok(WriteHold { generation: generation.name.clone(), volume, hold })
+    }
+
+    /// Waits until whoever has something of a generation open for writing now is done with it, so that requests
+    /// which began before the application was told to refuse writes still get theirs; not longer than
+    /// [`LAST_WRITERS_MAX`].
+    pub(super) fn wait_for_last_writers(&self, generation: &Generation) -> Result<(), Failure> {
+        let volume = self.volume(generation.volume)?;
+        let before = volume.writers();
+        let mut waited = Duration::ZERO;
+        while waited < LAST_WRITERS_MAX && !before.is_disjoint(&volume.writers()) {
+            std::thread::sleep(LAST_WRITERS_POLL);
+            waited += LAST_WRITERS_POLL;
+        }
+        Ok(())
+    }
+
+    /// The database of a generation, worked on as the owner of its file; `None` when the site has none.
+    pub(super) fn database(&self, site: &Site, generation: &Generation) -> Result<Option<Database>, Failure> {
+        let urls: Vec<DatabaseUrl> = site.database_files().iter().cloned().map(DatabaseUrl::Sqlite).collect();
+        let (Some((main, additional)), Some(file)) = (urls.split_first(), site.database_files().first())
+        else {
+            return Ok(None);
+        };
+        let owner = self.volume(generation.volume)?.resolve(file)?;
+        let worker = Worker::new()?.as_owner(owner.uid, owner.gid);
+        let directory = self.generation_path(&generation.name);
+        Ok(Some(Database::new(main, &directory, worker).with_additional(additional, &directory)))
+    }
+
+    /// Takes the state of a site, held by `hold` or else for as long as that takes. Stores everything; registers
+    /// nothing.
+    pub(super) fn capture(
+        &self,
+        site: &Site,
+        generation: &Generation,
+        hold: Option<&WriteHold>,
+    ) -> Result<Captured, Failure> {
+        let own_hold = match hold {
+            Some(hold) if hold.generation() == &generation.name => None,
+            _ => Some(self.hold_writes(generation)?),
+        };
+        let (root, unstable) = self.capture_files(site, generation)?;
+        match (own_hold, hold) {
+            (Some(own_hold), _) => own_hold.release()?,
+            (None, Some(hold)) => hold.check()?,
+            (None, None) => {}
+        }
+        let database = self.summarise_database(site, &root)?;
+        Ok(Captured { root, unstable, database, platform: self.platform_binding(generation)? })
+    }
+
+    /// Takes the state of a site without its database.
+    pub(super) fn capture_without_database(
+        &self,
+        site: &Site,
+        generation: &Generation,
+    ) -> Result<Captured, Failure> {
+        let (mut root, unstable) = self.capture_files(site, generation)?;
+        for path in site.state_paths() {
+            root = self.store.trees.replace_at(&root, &path, None)?;
+        }
+        Ok(Captured { root, unstable, database: None, platform: self.platform_binding(generation)? })
+    }
+
+    /// Takes the state of a site's files, its database as it happens to be.
+    pub(super) fn capture_files(
+        &self,
+        site: &Site,
+        generation: &Generation,
+    ) -> Result<(Root, Vec<PathBuf>), Failure> {
+        let code = self.volume(generation.volume)?;
+        let data = self.volume(site.data_volume)?;
+        let mut frozen = Volume::freeze_together(&[&code, &data])?;
+        let (Some(data), Some(code)) = (frozen.pop(), frozen.pop()) else {
+            unreachable!("two volumes were frozen")
+        };
+        let joined = layout::join(&self.store.trees, &code.root, &data.root, &site.name, &site.data)?;
+        for warning in joined.warnings {
+            log::warn!("{}: {warning}", generation.name);
+        }
+        Ok((joined.root, code.unstable.into_iter().chain(data.unstable).collect()))
+    }
+
+    /// What the database in a tree holds. It is restored to a file of its own, checked by its engine and read from
+    /// end to end: what this returns has been proven restorable.
+    pub(super) fn summarise_database(
+        &self,
+        site: &Site,
+        root: &Root,
+    ) -> Result<Option<DatabaseSnapshot>, Failure> {
+        let Some(file) = site.database_files().first() else { return Ok(None) };
+        let Some(copy) = self.extract_database(root, file)? else { return Ok(None) };
+        let examination = copy.database()?.verify()?;
+        if let Some(finding) = examination.findings.first() {
+            return Err(Failure::failed(format!("the database {file} of {} is damaged", site.name))
+                .because_of(finding.clone())
+                .hint("repair it first (sqlite3 FILE .recover), or restore it from a snapshot"));
+        }
+        Ok(Some(examination.summary.into_snapshot(Engine::Sqlite, Some(file.clone()), None, true)))
+    }
+
+    /// Writes the database `file` of a tree, with what belongs to it, into a temporary directory; `None` when the
+    /// tree has no such file.
+    pub(super) fn extract_database(
+        &self,
+        root: &Root,
+        file: &RelativePath,
+    ) -> Result<Option<ExtractedDatabase>, Failure> {
+        let directory = self.store.temporary_directory()?;
+        let main = directory.path().join(EXTRACTED_NAME);
+        if !self.extract_file(root, file, &main)? {
+            return Ok(None);
+        }
+        for companion in with_companions(file) {
+            let suffix = companion.as_str().strip_prefix(file.as_str()).unwrap_or_default();
+            let target = directory.path().join(format!("{EXTRACTED_NAME}{suffix}"));
+            if target != main {
+                self.extract_file(root, &companion, &target)?;
+            }
+        }
+        Ok(Some(ExtractedDatabase { directory }))
+    }
+
+    /// Writes one file of a tree to `target`; whether the tree has it.
+    pub(super) fn extract_file(
+        &self,
+        root: &Root,
+        path: &RelativePath,
+        target: &Path,
+    ) -> Result<bool, Failure> {
+        let entry = self.store.trees.entry_at(root, path)?;
+        let Some(crate::trees::Node::File(content)) = entry.map(|entry| entry.node) else {
+            return Ok(false);
+        };
+        self.store.trees.objects.copy_to(&content, &files::create_new(target)?)?;
+        Ok(true)
+    }
+
+    /// Ends the hold of a generation that is no longer live and therefore read-only. A process that came before the
+    /// switch and waits for the lock must not be let in where its write would be accepted and nobody would read it:
+    /// the hold lasts until all who had something open for writing are gone, unless their writes fail by themselves.
+    /// It ends at once when the generation becomes live again.
+    pub(super) fn release_when_drained(&self, hold: WriteHold) {
+        if hold.needs_new_journals() {
+            if let Err(failure) = hold.release() {
+                log::warn!("the end of a hold of writes: {failure}");
+            }
+            return;
+        }
+        let stopping = Arc::clone(&self.stopping);
+        let own = hold.open_files();
+        let name = hold.generation.clone();
+        let drain = move || {
+            let mut waited = Duration::ZERO;
+            while hold.volume.access() == Access::ReadOnly
+                && hold.volume.writers().len() > own
+                && waited < DRAIN_MAX
+                && !stopping.load(Ordering::SeqCst)
+            {
+                std::thread::sleep(DRAIN_POLL);
+                waited += DRAIN_POLL;
+            }
+            if waited >= DRAIN_MAX {
+                log::warn!("{name}: some process still has its database open; its hold ends now");
+            }
+            if let Err(failure) = hold.release() {
+                log::warn!("{name}: the end of the hold of writes: {failure}");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("drain".to_owned()).spawn(drain) {
+            log::warn!("no thread to wait for the last writers: {error}");
+        }
+    }
+
+    /// A generation's directory.
+    pub(super) fn generation_path(&self, name: &GenerationName) -> PathBuf {
+        self.root.join("generations").join(name.to_string())
+    }
+
+    fn platform_binding(&self, generation: &Generation) -> Result<PlatformBinding, Failure> {
+        let platform = self.platform(&generation.platform)?;
+        Ok(PlatformBinding { name: platform.name, code: platform.code })
+    }
+}
+
+/// The name of a database's file where it is extracted to.
+const EXTRACTED_NAME: &str = "database.sqlite";
+
+/// A database in a temporary directory, which goes with this.
+pub(super) struct ExtractedDatabase {
+    directory: TemporaryDirectory,
+}
+
+impl ExtractedDatabase {
+    /// The database.
+    pub(super) fn database(&self) -> Result<Database, Failure> {
+        self.beside(EXTRACTED_NAME)
+    }
+
+    /// A database of this name beside it.
+    pub(super) fn beside(&self, name: &str) -> Result<Database, Failure> {
+        let name = name.parse().expect("the names used here are relative paths");
+        Ok(Database::new(&DatabaseUrl::Sqlite(name), self.directory.path(), Worker::new()?))
+    }
+
+    /// Its file.
+    pub(super) fn path(&self) -> PathBuf {
+        self.directory.path().join(EXTRACTED_NAME)
+    }
+}

@@ -1,0 +1,162 @@
+//! The verb that clones a site.
+
+use std::time::Instant;
+
+use super::Daemon;
+use super::generations::{NewGeneration, volume_number};
+use crate::base::{SiteName, Timestamp};
+use crate::control::response::SiteCloned;
+use crate::control::{At, Caller, Events, Failure, request};
+use crate::history::{SnapshotId, VOLUME_COUNTER};
+use crate::live::Access;
+use crate::site::{
+    Generation, GenerationName, GenerationState, LivePointer, Platform, Site, SiteKind, layout,
+};
+
+/// What a clone is made of.
+pub(super) struct NewClone<'a> {
+    /// Its name.
+    pub(super) name: &'a SiteName,
+    /// The snapshot it shows.
+    pub(super) snapshot: SnapshotId,
+    /// Where it is to be seen.
+    pub(super) platform: &'a Platform,
+    /// When it may be deleted.
+    pub(super) expires: Option<Timestamp>,
+    /// Whether it keeps its database.
+    pub(super) database: bool,
+}
+
+impl Daemon {
+    /// `clone`.
+    pub(super) fn site_clone(
+        &self,
+        caller: &Caller,
+        request: &request::SiteClone,
+        events: &dyn Events,
+    ) -> Result<SiteCloned, Failure> {
+        let started = Instant::now();
+        let _lock = self.lock_site(&request.new, "clone")?;
+        if self.store.catalog.get::<Site>(request.new.as_str())?.is_some() {
+            return Err(Failure::refused(format!("there is a site {} already", request.new))
+                .hint("choose another name, or remove it: sitefs site remove"));
+        }
+        let origin = self.site(&request.from.site)?;
+        let live = self.live_generation(&origin.name)?;
+        let snapshot = match request.from.at {
+            At::Live => {
+                let _origin_lock = self.lock_site(&origin.name, "clone")?;
+                let captured = if request.database {
+                    self.capture(&origin, &live, None)?
+                } else {
+                    self.capture_without_database(&origin, &live)?
+                };
+                captured.warn_of_unstable(events);
+                let message = format!("cloned as {}", request.new);
+                self.register(caller, &origin, &live, captured, &message, None)?
+            }
+            _ => self.resolve_snapshot(&request.from)?,
+        };
+        let platform = match &request.platform {
+            Some(name) => self.platform(name)?,
+            None => match self.load_snapshot(snapshot)?.platform {
+                Some(binding) => self.platform(&binding.name)?,
+                None => self.platform(&live.platform)?,
+            },
+        };
+        let now = Timestamp::now();
+        let expires = request.expires.map(|span| now.after(span));
+        let generation = self.make_clone(&NewClone {
+            name: &request.new,
+            snapshot,
+            platform: &platform,
+            expires,
+            database: request.database,
+        })?;
+        let site = self.site(&request.new)?;
+        Ok(SiteCloned {
+            site: self.site_summary(&site)?,
+            snapshot: snapshot.to_string(),
+            path: self.place(&generation)?.site.display().to_string(),
+            database: self.database_info(&site, &generation)?,
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Makes a clone, or finishes the one of this name that a crash left. Costs the same whatever the site's size.
+    pub(super) fn make_clone(&self, new: &NewClone<'_>) -> Result<Generation, Failure> {
+        if let Some(left) = self.store.catalog.get::<Site>(new.name.as_str())? {
+            // Nothing of a clone is worth keeping before it was handed out.
+            self.remove_site(&left)?;
+        }
+        let snapshot = self.load_snapshot(new.snapshot)?;
+        let origin = self.site(&snapshot.site)?;
+        let mut whole = snapshot.root.clone();
+        let database = origin.database.clone().filter(|_| new.database && snapshot.database.is_some());
+        if database.is_none() {
+            for path in origin.state_paths() {
+                whole = self.store.trees.replace_at(&whole, &path, None)?;
+            }
+        }
+        let split = layout::split(&self.store.trees, &whole, new.name, &snapshot.data)?;
+        let site = self.store.catalog.write(|tx| {
+            let site = Site {
+                name: new.name.clone(),
+                kind: SiteKind::Clone {
+                    of: snapshot.site.clone(),
+                    snapshot: new.snapshot,
+                    expires: new.expires,
+                },
+                created: Timestamp::now(),
+                data: split.directories.clone(),
+                data_volume: volume_number(tx.next_number(VOLUME_COUNTER)?)?,
+                data_base: split.data.clone(),
+                database,
+                read_only: false,
+                settings: Default::default(),
+                ..origin.clone()
+            };
+            tx.put(new.name.as_str(), &site)?;
+            Ok::<_, Failure>(site)
+        })?;
+        self.show_volume(site.data_volume, &site.data_base, Access::Writable)?;
+        let name = self.reserve_generation(new.name)?;
+        let code = self.code_with_settings(&site, &name, new.platform, split.code)?;
+        let made = self.make_generation(&NewGeneration {
+            name: name.clone(),
+            code,
+            platform: new.platform,
+            snapshot: Some(new.snapshot),
+        })?;
+        self.make_first_live(&made)
+    }
+
+    /// Makes a site's first generation the live one.
+    pub(super) fn make_first_live(&self, made: &Generation) -> Result<Generation, Failure> {
+        let generation = self.store.catalog.write(|tx| {
+            let generation = Generation { state: GenerationState::Live, ..made.clone() };
+            tx.put(&made.name.key(), &generation)?;
+            let pointer =
+                LivePointer { generation: made.name.number, previous: None, switched: Timestamp::now() };
+            tx.put(made.name.site.as_str(), &pointer)?;
+            Ok::<_, Failure>(generation)
+        })?;
+        self.publish()?;
+        Ok(generation)
+    }
+
+    /// The code tree of a generation with the recipe's settings file for it.
+    pub(super) fn code_with_settings(
+        &self,
+        site: &Site,
+        name: &GenerationName,
+        platform: &Platform,
+        code: crate::trees::Root,
+    ) -> Result<crate::trees::Root, Failure> {
+        let recipe = self.recipe(site)?;
+        let Some(settings) = &recipe.settings else { return Ok(code) };
+        let facts = self.facts_on(site, name, platform, crate::base::Lane::A)?;
+        let now = Timestamp::now();
+        Ok(layout::with_settings(&self.store.trees, &code, settings, &facts, &site.kind, now)?)
+    }
+}

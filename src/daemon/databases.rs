@@ -1,0 +1,168 @@
+//! The verbs on databases alone: dump, restore, clone, verify.
+
+use std::fs::File;
+use std::io::{self, Seek};
+use std::time::Instant;
+
+use super::Daemon;
+use super::capture::ExtractedDatabase;
+use super::differences::State;
+use crate::base::files::{self, At};
+use crate::control::request::{self, DatabaseSource};
+use crate::control::response::{
+    DatabaseCloned, DatabaseDumped, DatabaseRestored, DatabaseVerification, TableInfo,
+};
+use crate::control::{At as When, Caller, DataWriter, Events, Failure, InputReader, Revision};
+use crate::database::{Database, Difference, Summary};
+use crate::site::{Site, SiteKind};
+
+impl Daemon {
+    /// `database dump`.
+    pub(super) fn database_dump(
+        &self,
+        request: &request::DatabaseDump,
+        events: &dyn Events,
+    ) -> Result<DatabaseDumped, Failure> {
+        let started = Instant::now();
+        let (state, extracted) = self.extract_state(&request.of)?;
+        let path = extracted.path().with_file_name("dump.sql");
+        let mut dump = files::create_new(&path)?;
+        let summary = extracted.database()?.dump(dump.try_clone().at("open", &path)?)?;
+        dump.rewind().at("read", &path)?;
+        let size_bytes = io::copy(&mut dump, &mut DataWriter(events)).at("send", &path)?;
+        Ok(DatabaseDumped {
+            of: state.name,
+            engine: extracted.database()?.engine().to_string(),
+            tables: summary.tables.len() as u64,
+            rows: summary.rows(),
+            size_bytes,
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// `database restore`.
+    pub(super) fn database_restore(
+        &self,
+        caller: &Caller,
+        request: &request::DatabaseRestore,
+        events: &dyn Events,
+    ) -> Result<DatabaseRestored, Failure> {
+        let started = Instant::now();
+        let _lock = self.lock_site(&request.site, "database restore")?;
+        let site = self.site(&request.site)?;
+        let directory = self.store.temporary_directory()?;
+        let (from, dump) = match &request.from {
+            DatabaseSource::Snapshot(revision) => {
+                let (state, extracted) = self.extract_state(revision)?;
+                (state.name, extracted.whole_file()?)
+            }
+            DatabaseSource::Input => {
+                let path = directory.path().join("dump");
+                let mut dump = files::create_new(&path)?;
+                io::copy(&mut InputReader(events), &mut dump).at("receive", &path)?;
+                dump.rewind().at("read", &path)?;
+                ("dump".to_owned(), dump)
+            }
+        };
+        let live = self.live_generation(&site.name)?;
+        let target = self.live_database(&site)?;
+        let captured = self.capture(&site, &live, None)?;
+        let message = format!("before the database was restored from {from}");
+        let safety = self.register(caller, &site, &live, captured, &message, None)?;
+        let summary = target.restore(dump)?;
+        Ok(DatabaseRestored {
+            site: site.name,
+            from,
+            tables: summary.tables.len() as u64,
+            rows: summary.rows(),
+            safety_snapshot: safety.to_string(),
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// `database clone`.
+    pub(super) fn database_clone(&self, request: &request::DatabaseClone) -> Result<DatabaseCloned, Failure> {
+        let started = Instant::now();
+        let _lock = self.lock_site(&request.to, "database clone")?;
+        let target = self.site(&request.to)?;
+        if target.kind == SiteKind::Live {
+            return Err(Failure::refused(format!("{} is a live site, not a clone", target.name)).hint(
+                format!(
+                    "to replace a live site's database: sitefs database restore {} --from SITE@ID",
+                    target.name
+                ),
+            ));
+        }
+        let (state, extracted) = self.extract_state(&request.from)?;
+        let summary = self.live_database(&target)?.restore(extracted.whole_file()?)?;
+        Ok(DatabaseCloned {
+            from: state.name,
+            to: target.name,
+            tables: summary.tables.len() as u64,
+            rows: summary.rows(),
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// `database verify`: restores the database of the state, checks its structure, and compares a snapshot's with
+    /// what was recorded of it.
+    pub(super) fn database_verify(
+        &self,
+        request: &request::DatabaseVerify,
+    ) -> Result<DatabaseVerification, Failure> {
+        let started = Instant::now();
+        let (state, extracted) = self.extract_state(&request.of)?;
+        let database = extracted.database()?;
+        let examination = database.verify()?;
+        let mut problems = examination.findings;
+        if let (Some(recorded), true) = (&state.database, request.of.at != When::Live) {
+            problems.extend(Difference::between(&Summary::from(recorded), &examination.summary).lines());
+        }
+        let tables = examination.summary.tables.iter().map(|(table, summary)| TableInfo {
+            table: table.clone(),
+            rows: summary.rows,
+            checksum: summary.checksum.to_string(),
+        });
+        Ok(DatabaseVerification {
+            of: state.name,
+            engine: database.engine().to_string(),
+            problems,
+            tables: tables.collect(),
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// The database of the live generation of a site.
+    fn live_database(&self, site: &Site) -> Result<Database, Failure> {
+        let live = self.live_generation(&site.name)?;
+        self.database(site, &live)?.ok_or_else(|| no_database(&site.name.to_string()))
+    }
+
+    /// A state of a site, and its database in a directory of its own.
+    fn extract_state(&self, revision: &Revision) -> Result<(State, ExtractedDatabase), Failure> {
+        let state = self.state(revision)?;
+        let site = self.site(&revision.site)?;
+        let recorded = state.database.as_ref().and_then(|database| database.file.clone());
+        let file = recorded.or_else(|| site.database_files().first().cloned());
+        let extracted = match file {
+            Some(file) => self.extract_database(&state.root, &file)?,
+            None => None,
+        };
+        let extracted = extracted.ok_or_else(|| no_database(&state.name))?;
+        Ok((state, extracted))
+    }
+}
+
+impl ExtractedDatabase {
+    /// The database as one file without a log beside it, open for reading.
+    fn whole_file(&self) -> Result<File, Failure> {
+        let copy = self.beside("whole.sqlite")?;
+        self.database()?.clone_to(&copy)?;
+        Ok(files::open(&self.path().with_file_name("whole.sqlite"))?)
+    }
+}
+
+fn no_database(of: &str) -> Failure {
+    Failure::usage(format!("{of} has no database"))
+        .hint("see what a site has: sitefs site show SITE; a snapshot taken with --no-database has none")
+}

@@ -1,0 +1,261 @@
+//! Generations: making them, switching between them, taking them away.
+
+use std::time::Instant;
+
+use super::Daemon;
+use crate::base::{Lane, PlatformName, SiteName, Timestamp};
+use crate::control::Failure;
+use crate::control::response::GenerationRef;
+use crate::history::{SnapshotId, VOLUME_COUNTER};
+use crate::live::{Access, VolumeNumber};
+use crate::site::{Generation, GenerationName, GenerationState, LivePointer, Place, Platform, Site};
+use crate::trees::Root;
+
+/// What a new generation is made of.
+pub(super) struct NewGeneration<'a> {
+    /// Its name, reserved before.
+    pub(super) name: GenerationName,
+    /// What its code volume stands on.
+    pub(super) code: Root,
+    /// Where it is to be seen.
+    pub(super) platform: &'a Platform,
+    /// The snapshot it is made from.
+    pub(super) snapshot: Option<SnapshotId>,
+}
+
+impl Daemon {
+    /// Sets the next generation number of a site aside. Durable.
+    pub(super) fn reserve_generation(&self, site: &SiteName) -> Result<GenerationName, Failure> {
+        let counter = GenerationName::counter(site);
+        let number = self.store.catalog.write(|tx| tx.next_number(&counter).map_err(Failure::from))?;
+        Ok(GenerationName { site: site.clone(), number })
+    }
+
+    /// Makes a generation in the state `Prepared`, reachable at its platform when this returns. One with this name
+    /// that is there already is left as it is: an earlier attempt made it.
+    pub(super) fn make_generation(&self, new: &NewGeneration<'_>) -> Result<Generation, Failure> {
+        let key = new.name.key();
+        let generation = self.store.catalog.write(|tx| {
+            if let Some(made) = tx.get::<Generation>(&key)? {
+                return Ok::<_, Failure>(made);
+            }
+            let others = tx.list::<Generation>(&GenerationName::prefix(&new.name.site))?;
+            let lane = free_lane(others.iter().map(|(_, other)| other), &new.platform.name);
+            // What the lane showed of this site is retired from view by the newcomer.
+            for (other_key, mut other) in others {
+                if other.platform == new.platform.name && other.lane == lane && other.is_shown() {
+                    other.state = GenerationState::Retired;
+                    tx.put(&other_key, &other)?;
+                }
+            }
+            let generation = Generation {
+                name: new.name.clone(),
+                volume: volume_number(tx.next_number(VOLUME_COUNTER)?)?,
+                base: new.code.clone(),
+                platform: new.platform.name.clone(),
+                lane,
+                created: Timestamp::now(),
+                state: GenerationState::Prepared,
+                snapshot: new.snapshot,
+                platform_code: new.platform.code,
+            };
+            tx.put(&key, &generation)?;
+            Ok(generation)
+        })?;
+        self.show_volume(generation.volume, &generation.base, Access::Writable)?;
+        self.publish()?;
+        Ok(generation)
+    }
+
+    /// Takes a generation away that is not live. No error when it is not there.
+    pub(super) fn discard_generation(&self, name: &GenerationName) -> Result<(), Failure> {
+        let key = name.key();
+        let removed = self.store.catalog.write(|tx| {
+            let pointer = tx.get::<LivePointer>(name.site.as_str())?;
+            if pointer.is_some_and(|pointer| pointer.generation == name.number) {
+                return Err(Failure::refused(format!("generation {name} is live")));
+            }
+            let generation = tx.get::<Generation>(&key)?;
+            tx.remove::<Generation>(&key)?;
+            Ok(generation)
+        })?;
+        if let Some(generation) = removed {
+            self.publish()?;
+            self.discard_volume(generation.volume)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the live pointer from one generation to another of the same site: durable when this returns, and
+    /// every path leads to the new one. Returns how long the switch itself took, in seconds.
+    ///
+    /// The old generation is made read-only first, so that a write which waits for a lock is refused afterwards
+    /// and never accepted where nobody will read it; `still_held` is asked after that, and an error takes
+    /// everything back.
+    pub(super) fn switch_live(
+        &self,
+        site: &SiteName,
+        from: u64,
+        to: u64,
+        still_held: &dyn Fn() -> Result<(), Failure>,
+    ) -> Result<f64, Failure> {
+        let (old_name, new_name) = (name(site, from), name(site, to));
+        let (old, new) = (self.generation(&old_name)?, self.generation(&new_name)?);
+        if self.live_pointer(site)?.generation == to {
+            return Ok(0.0);
+        }
+        let old_volume = self.volume(old.volume)?;
+        let new_volume = self.volume(new.volume)?;
+        old_volume.set_access(Access::ReadOnly);
+        if let Err(failure) = still_held() {
+            old_volume.set_access(Access::Writable);
+            return Err(failure);
+        }
+        new_volume.set_access(Access::Writable);
+        let started = Instant::now();
+        let switched = self.store.catalog.write(|tx| {
+            let pointer = tx.get::<LivePointer>(site.as_str())?;
+            if pointer.is_none_or(|pointer| pointer.generation != from) {
+                return Err(Failure::failed(format!("{old_name} is not live any more")));
+            }
+            let states = [(&old_name, GenerationState::Previous), (&new_name, GenerationState::Live)];
+            for (name, state) in states {
+                let generation: Option<Generation> = tx.get(&name.key())?;
+                let mut generation = generation.ok_or_else(|| no_generation(name))?;
+                generation.state = state;
+                tx.put(&name.key(), &generation)?;
+            }
+            let pointer = LivePointer { generation: to, previous: Some(from), switched: Timestamp::now() };
+            tx.put(site.as_str(), &pointer)?;
+            Ok(())
+        });
+        if let Err(failure) = switched {
+            new_volume.set_access(access(new.state));
+            old_volume.set_access(Access::Writable);
+            return Err(failure);
+        }
+        self.publish()?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+
+    /// Shows a generation again that a newer one has pushed out of view, in a lane that is not the live one's.
+    pub(super) fn show_generation(&self, name: &GenerationName) -> Result<Generation, Failure> {
+        let generation = self.store.catalog.write(|tx| {
+            let mut generation: Generation = tx.get(&name.key())?.ok_or_else(|| no_generation(name))?;
+            if generation.is_shown() {
+                return Ok::<_, Failure>(generation);
+            }
+            let others = tx.list::<Generation>(&GenerationName::prefix(&name.site))?;
+            generation.lane = free_lane(others.iter().map(|(_, other)| other), &generation.platform);
+            for (key, mut other) in others {
+                let same_place = other.platform == generation.platform && other.lane == generation.lane;
+                if same_place && other.is_shown() {
+                    other.state = GenerationState::Retired;
+                    tx.put(&key, &other)?;
+                }
+            }
+            generation.state = GenerationState::Previous;
+            tx.put(&name.key(), &generation)?;
+            Ok(generation)
+        })?;
+        self.publish()?;
+        Ok(generation)
+    }
+
+    /// The record of a generation.
+    pub(super) fn generation(&self, name: &GenerationName) -> Result<Generation, Failure> {
+        self.store.catalog.get(&name.key())?.ok_or_else(|| no_generation(name))
+    }
+
+    /// All generations of a site, oldest first.
+    pub(super) fn generations(&self, site: &SiteName) -> Result<Vec<Generation>, Failure> {
+        let listed = self.store.catalog.list::<Generation>(&GenerationName::prefix(site))?;
+        Ok(listed.into_iter().map(|(_, generation)| generation).collect())
+    }
+
+    /// The live pointer of a site.
+    pub(super) fn live_pointer(&self, site: &SiteName) -> Result<LivePointer, Failure> {
+        self.store.catalog.get(site.as_str())?.ok_or_else(|| {
+            Failure::failed(format!("site {site} has no live generation"))
+                .because_of("its import or clone was interrupted")
+                .hint(format!("remove what is left of it: sitefs site remove {site} --force"))
+        })
+    }
+
+    /// The live generation of a site.
+    pub(super) fn live_generation(&self, site: &SiteName) -> Result<Generation, Failure> {
+        let pointer = self.live_pointer(site)?;
+        self.generation(&name(site, pointer.generation))
+    }
+
+    /// A generation as answers name it.
+    pub(super) fn generation_ref(&self, generation: &Generation) -> Result<GenerationRef, Failure> {
+        let platform = self.platform(&generation.platform)?;
+        Ok(GenerationRef {
+            generation: generation.name.number,
+            platform: generation.platform.clone(),
+            document_root: platform.docroot_in(generation.lane).display().to_string(),
+        })
+    }
+
+    /// Where a generation is found.
+    pub(super) fn place(&self, generation: &Generation) -> Result<Place, Failure> {
+        let platform = self.platform(&generation.platform)?;
+        Ok(Place::new(&platform, generation.lane, &generation.name.site))
+    }
+
+    /// The record of a site.
+    pub(super) fn site(&self, name: &SiteName) -> Result<Site, Failure> {
+        self.store.catalog.get(name.as_str())?.ok_or_else(|| {
+            Failure::usage(format!("there is no site {name}")).hint("see the sites: sitefs site list")
+        })
+    }
+
+    /// The record of a platform.
+    pub(super) fn platform(&self, name: &PlatformName) -> Result<Platform, Failure> {
+        self.store.catalog.get(name.as_str())?.ok_or_else(|| {
+            Failure::usage(format!("there is no platform {name}")).hint(format!(
+                "see the platforms: sitefs platform list; add one: sitefs platform add {name} DIR"
+            ))
+        })
+    }
+}
+
+/// Which access the volume of a generation in this state has.
+pub(super) fn access(state: GenerationState) -> Access {
+    match state {
+        GenerationState::Prepared | GenerationState::Live => Access::Writable,
+        GenerationState::Previous | GenerationState::Retired => Access::ReadOnly,
+    }
+}
+
+/// A volume number from the counter.
+pub(super) fn volume_number(number: u64) -> Result<u32, Failure> {
+    u32::try_from(number).ok().filter(|number| VolumeNumber::is_valid(*number)).ok_or_else(|| {
+        Failure::failed("the store has given out all its volume numbers")
+            .hint("move the sites to a new store: sitefs init, then sitefs site import")
+    })
+}
+
+/// The lane of a platform that does not show the site's live generation; the first when neither does, unless only
+/// the second is unused.
+fn free_lane<'a>(others: impl Iterator<Item = &'a Generation>, platform: &PlatformName) -> Lane {
+    let shown: Vec<&Generation> =
+        others.filter(|other| &other.platform == platform && other.is_shown()).collect();
+    let used = |lane: Lane| shown.iter().any(|other| other.lane == lane);
+    let live = shown.iter().find(|other| other.state == GenerationState::Live);
+    match live {
+        Some(live) => live.lane.other(),
+        None if used(Lane::A) && !used(Lane::B) => Lane::B,
+        None => Lane::A,
+    }
+}
+
+fn name(site: &SiteName, number: u64) -> GenerationName {
+    GenerationName { site: site.clone(), number }
+}
+
+fn no_generation(name: &GenerationName) -> Failure {
+    Failure::usage(format!("there is no generation {name}"))
+        .hint(format!("see the generations: sitefs site show {}", name.site))
+}

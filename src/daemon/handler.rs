@@ -1,0 +1,62 @@
+//! Which function does what is asked.
+
+use super::Daemon;
+use crate::control::{Caller, Events, Failure, Handler, Reply, Request, Response};
+
+impl Handler for Daemon {
+    fn handle(&self, caller: &Caller, request: Request, events: &dyn Events) -> Reply {
+        if self.is_stopping() && !matches!(request, Request::Status(_)) {
+            return Err(
+                Failure::refused("the daemon is stopping").hint("start it again and repeat the command")
+            );
+        }
+        log::info!("{} asks: {request:?}", caller.user);
+        let reply = self.answer(caller, request, events);
+        if let Err(failure) = &reply {
+            log::info!("{} is answered: {}", caller.user, failure.message);
+        }
+        reply
+    }
+}
+
+impl Daemon {
+    fn answer(&self, caller: &Caller, request: Request, events: &dyn Events) -> Reply {
+        Ok(match request {
+            Request::Status(_) => Response::Status(self.status()?),
+            Request::Stop(_) => Response::Stop(self.stop()),
+            Request::PlatformAdd(request) => Response::PlatformAdd(self.platform_add(&request)?),
+            Request::PlatformList(_) => Response::PlatformList(self.platform_list()?),
+            Request::PlatformShow(request) => Response::PlatformShow(self.platform_show(&request.platform)?),
+            Request::PlatformVerify(request) => {
+                Response::PlatformVerify(self.platform_verify(&request.platform)?)
+            }
+            Request::PlatformRemove(request) => {
+                Response::PlatformRemove(self.platform_remove(&request.platform)?)
+            }
+            Request::SiteImport(request) => Response::SiteImport(self.site_import(caller, &request, events)?),
+            Request::SiteList(_) => Response::SiteList(self.site_list()?),
+            Request::SiteShow(request) => Response::SiteShow(self.site_show(&request.site)?),
+            Request::SiteSet(request) => Response::SiteSet(self.site_set(&request)?),
+            Request::SiteRemove(request) => Response::SiteRemove(self.site_remove(&request)?),
+            Request::SnapshotTake(request) => {
+                Response::SnapshotTake(self.snapshot_take(caller, &request, events)?)
+            }
+            Request::Log(request) => Response::Log(self.snapshot_log(&request)?),
+            Request::Show(request) => Response::Show(self.snapshot_show(&request.snapshot)?),
+            Request::Diff(request) => Response::Diff(self.diff(&request, events)?),
+            Request::Tag(request) => Response::Tag(self.tag(&request)?),
+            Request::SiteClone(request) => Response::SiteClone(self.site_clone(caller, &request, events)?),
+            Request::Deploy(request) => Response::Deploy(self.deploy(caller, &request, events)?),
+            Request::Cutover(request) => Response::Cutover(self.cutover(caller, &request, events)?),
+            Request::Rollback(request) => Response::Rollback(self.rollback(&request)?),
+            Request::Restore(request) => Response::Restore(self.restore(caller, &request, events)?),
+            Request::Update(request) => Response::Update(self.update(caller, request, events)?),
+            Request::DatabaseDump(request) => Response::DatabaseDump(self.database_dump(&request, events)?),
+            Request::DatabaseRestore(request) => {
+                Response::DatabaseRestore(self.database_restore(caller, &request, events)?)
+            }
+            Request::DatabaseClone(request) => Response::DatabaseClone(self.database_clone(&request)?),
+            Request::DatabaseVerify(request) => Response::DatabaseVerify(self.database_verify(&request)?),
+        })
+    }
+}

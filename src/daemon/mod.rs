@@ -1,0 +1,69 @@
+//! `daemon`: the one process that owns a store and its mounts, and the only place where things are wired.
+//!
+//! A [`Daemon`] implements every verb ([`crate::control::Handler`]) with the layers below. What belongs together is in
+//! one file: platforms, sites, generations, captures, snapshots, differences, restores, databases, runs.
+//!
+//! Invariants: a record is committed before the namespace shows what it says, and the namespace stops showing
+//! something before its volume is discarded; no thread of this process opens a path below its own mount (children
+//! do); one command at a time changes a site ([`locks`]).
+//!
+//! Absent: parsing of arguments, formatting for people, the logic of an update run (`update`).
+
+mod capture;
+mod clones;
+mod databases;
+mod differences;
+mod failure;
+mod generations;
+mod handler;
+mod imports;
+mod locks;
+mod namespace;
+mod operations;
+mod platforms;
+mod releases;
+mod restores;
+mod runs;
+mod serve;
+mod sites;
+mod snapshots;
+mod status;
+mod store;
+mod volumes;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::Mutex;
+
+use crate::base::{Lane, PlatformName, Timestamp};
+use crate::fuse::Session;
+use crate::fuse::mounts::Mounts;
+use crate::live::{FileSystem, Invalidations, Volume};
+use crate::site::Library;
+
+pub use serve::{ServeOptions, init_store, serve};
+pub use store::Store;
+
+/// A serving daemon.
+pub struct Daemon {
+    store: Store,
+    options: ServeOptions,
+    /// Where the namespace is mounted, absolute.
+    root: PathBuf,
+    filesystem: Arc<FileSystem>,
+    session: Mutex<Option<Session>>,
+    invalidations: Arc<dyn Invalidations>,
+    recipes: Library,
+    started: Timestamp,
+    volumes: Mutex<BTreeMap<u32, Arc<Volume>>>,
+    mounts: Mounts,
+    views: Mutex<BTreeMap<(PlatformName, Lane), volumes::LaneView>>,
+    locks: locks::Locks,
+    holds: Mutex<BTreeMap<u64, Arc<capture::WriteHold>>>,
+    /// Serialises changes of the namespace, so that an older description never replaces a newer one.
+    publishing: Mutex<()>,
+    stopping: Arc<AtomicBool>,
+}

@@ -1,0 +1,297 @@
+//! What an update run does to the site: the operations of `update`, on the real thing.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Daemon;
+use super::clones::NewClone;
+use crate::base::process::{Command, Ending};
+use crate::base::{Lane, PlatformName, SiteName, Timestamp};
+use crate::control::{Caller, Events};
+use crate::history::SnapshotId;
+use crate::site::{Facts, GenerationName, LivePointer, Place, Platform, Site, SiteKind};
+use crate::trees::Node;
+use crate::update::{
+    Changes, CommandEnd, CommandRequest, Failure, FileChanges, HoldId, Inspection, Operations, Page,
+    PageRequest, Switch, TableChange, Verification,
+};
+
+/// The counter that gives out the numbers of holds.
+const HOLD_COUNTER: &str = "hold";
+
+/// How many changed files a report names.
+const EXAMPLES_MAX: usize = 20;
+
+/// The operations of one run, for whoever asked for it.
+pub(super) struct RunOperations<'a> {
+    /// The daemon that runs it.
+    pub(super) daemon: &'a Daemon,
+    /// Who asked.
+    pub(super) caller: &'a Caller,
+    /// Where warnings go.
+    pub(super) events: &'a dyn Events,
+}
+
+impl Operations for RunOperations<'_> {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn inspect(&self, site: &SiteName, target: &PlatformName) -> Result<Inspection, Failure> {
+        let daemon = self.daemon;
+        let site = daemon.site(site)?;
+        let live = daemon.live_generation(&site.name)?;
+        let (platform, target) = (daemon.platform(&live.platform)?, daemon.platform(target)?);
+        let recipe = daemon.recipe(&site)?.clone();
+        let (directory, docroot) = (target.directory_in(Lane::A), target.docroot_in(Lane::A));
+        let missing = recipe.missing_from_platform(&directory, &docroot)?;
+        let now = daemon.platform_digest(&target)?;
+        let space = daemon.filesystem.space()?;
+        let database = daemon.database_info(&site, &live)?;
+        Ok(Inspection {
+            live: live.name.number,
+            platform: platform.name.clone(),
+            version: recipe.version_of(&platform.docroot_in(Lane::A))?,
+            target_version: recipe.version_of(&docroot)?,
+            target_drift: (now.id != target.code).then(|| {
+                format!(
+                    "the code of platform {} is not what it was when it was added ({} files then, {} now)",
+                    target.name, target.files, now.files
+                )
+            }),
+            missing_from_target: missing.iter().map(|path| path.display().to_string()).collect(),
+            missing_programs: recipe
+                .programs
+                .iter()
+                .filter(|program| !crate::base::process::exists(program))
+                .cloned()
+                .collect(),
+            read_only: site.read_only,
+            free_bytes: space.blocks_available * u64::from(space.block_size),
+            database_bytes: database.map_or(0, |database| database.size_bytes),
+            recipe,
+        })
+    }
+
+    fn snapshot(&self, of: &GenerationName, message: &str, author: &str) -> Result<SnapshotId, Failure> {
+        let daemon = self.daemon;
+        let site = daemon.site(&of.site)?;
+        let generation = daemon.generation(of)?;
+        let hold = daemon.holds.lock().values().find(|hold| hold.generation() == of).cloned();
+        let captured = daemon.capture(&site, &generation, hold.as_deref())?;
+        captured.warn_of_unstable(self.events);
+        let caller = Caller { user: author.to_owned(), ..self.caller.clone() };
+        Ok(daemon.register(&caller, &site, &generation, captured, message, None)?)
+    }
+
+    fn verify(&self, snapshot: SnapshotId) -> Result<Verification, Failure> {
+        Ok(self.daemon.verify_snapshot(snapshot)?)
+    }
+
+    fn create_clone(
+        &self,
+        name: &SiteName,
+        snapshot: SnapshotId,
+        platform: &PlatformName,
+    ) -> Result<GenerationName, Failure> {
+        let platform = self.daemon.platform(platform)?;
+        let new = NewClone { name, snapshot, platform: &platform, expires: None, database: true };
+        Ok(self.daemon.make_clone(&new)?.name)
+    }
+
+    fn delete_clone(&self, name: &SiteName) -> Result<(), Failure> {
+        let Some(site) = self.daemon.store.catalog.get::<Site>(name.as_str())? else { return Ok(()) };
+        if site.kind == SiteKind::Live {
+            return Err(format!("{name} is a live site, not a clone").into());
+        }
+        self.daemon.remove_site(&site)?;
+        Ok(())
+    }
+
+    fn reserve_generation(&self, site: &SiteName) -> Result<GenerationName, Failure> {
+        Ok(self.daemon.reserve_generation(site)?)
+    }
+
+    fn prepare_generation(
+        &self,
+        name: &GenerationName,
+        snapshot: SnapshotId,
+        platform: &PlatformName,
+    ) -> Result<(), Failure> {
+        let (site, platform) = (self.daemon.site(&name.site)?, self.daemon.platform(platform)?);
+        self.daemon.prepare_generation(&site, name, snapshot, &platform)?;
+        Ok(())
+    }
+
+    fn discard_generation(&self, name: &GenerationName) -> Result<(), Failure> {
+        Ok(self.daemon.discard_generation(name)?)
+    }
+
+    fn facts(&self, of: &GenerationName) -> Result<Facts, Failure> {
+        let (site, generation) = (self.daemon.site(&of.site)?, self.daemon.generation(of)?);
+        let platform = self.daemon.platform(&generation.platform)?;
+        Ok(self.daemon.facts_on(&site, of, &platform, generation.lane)?)
+    }
+
+    fn run_command(
+        &self,
+        request: &CommandRequest,
+        output: &mut dyn FnMut(&str),
+    ) -> Result<CommandEnd, Failure> {
+        let generation = self.daemon.generation(&request.generation)?;
+        let site = self.daemon.site(&request.generation.site)?;
+        let place = self.daemon.place(&generation)?;
+        let mut command = Command::script(&request.line)
+            .clear_env()
+            .directory(&place.docroot)
+            .user(&self.daemon.account(&request.user, &site)?)
+            .time_limit(Duration::from_secs(u64::from(request.timeout_seconds)));
+        for (name, value) in &request.environment {
+            command = command.env(name, value);
+        }
+        let outcome = command.run_with(&mut |_, line| output(line))?;
+        Ok(match outcome.ending {
+            Ending::Exited(status) => CommandEnd::Status(status),
+            Ending::Signalled(signal) => CommandEnd::Signal(signal),
+            Ending::TimedOut(_) => CommandEnd::TimedOut,
+        })
+    }
+
+    fn fetch_page(&self, request: &PageRequest) -> Result<Option<Page>, Failure> {
+        let site = self.daemon.site(&request.site)?;
+        let Some(uri) = site.uri() else { return Ok(None) };
+        fetch(uri, &request.path, Duration::from_secs(u64::from(request.seconds_max))).map(Some)
+    }
+
+    fn compare(&self, snapshot: SnapshotId, generation: &GenerationName) -> Result<Changes, Failure> {
+        let daemon = self.daemon;
+        let site = daemon.site(&generation.site)?;
+        let before = daemon.load_snapshot(snapshot)?;
+        let after = daemon.capture(&site, &daemon.generation(generation)?, None)?;
+        let state = site.state_paths();
+        let mut files = FileChanges::default();
+        daemon.store.trees.diff(&before.root, &after.root, &mut |difference| {
+            let path = difference.path.to_string_lossy().into_owned();
+            let is_state = path.parse().is_ok_and(|path| state.contains(&path));
+            let is_directory = |entry: &crate::trees::Entry| matches!(entry.node, Node::Directory { .. });
+            let mark = match (&difference.old, &difference.new) {
+                (None, _) => '+',
+                (_, None) => '-',
+                (Some(old), Some(new)) if is_directory(old) && is_directory(new) => return Ok(()),
+                _ => '~',
+            };
+            if !is_state {
+                match mark {
+                    '+' => files.added += 1,
+                    '-' => files.removed += 1,
+                    _ => files.changed += 1,
+                }
+                if files.examples.len() < EXAMPLES_MAX {
+                    files.examples.push(format!("{mark}{path}"));
+                }
+            }
+            Ok(())
+        })?;
+        let tables = super::differences::table_changes(before.database.as_ref(), after.database.as_ref())
+            .into_iter()
+            .map(|table| TableChange {
+                name: table.table,
+                rows_before: table.old_rows,
+                rows_after: table.new_rows,
+            })
+            .collect();
+        Ok(Changes { files, tables })
+    }
+
+    fn hold_writes(&self, generation: &GenerationName) -> Result<HoldId, Failure> {
+        let generation = self.daemon.generation(generation)?;
+        let counter = |tx: &mut crate::history::Transaction<'_>| tx.next_number(HOLD_COUNTER);
+        let number = self.daemon.store.catalog.write(counter)?;
+        self.daemon.wait_for_last_writers(&generation)?;
+        let hold = self.daemon.hold_writes(&generation)?;
+        self.daemon.holds.lock().insert(number, Arc::new(hold));
+        Ok(HoldId(number))
+    }
+
+    fn is_held(&self, hold: HoldId) -> bool {
+        self.daemon.holds.lock().get(&hold.0).is_some_and(|hold| hold.check().is_ok())
+    }
+
+    fn release_writes(&self, hold: HoldId) -> Result<(), Failure> {
+        // A run does one step at a time, so nobody else uses the hold now.
+        let hold = self.daemon.holds.lock().remove(&hold.0).and_then(Arc::into_inner);
+        let Some(hold) = hold else { return Ok(()) };
+        let is_live = self
+            .daemon
+            .store
+            .catalog
+            .get::<LivePointer>(hold.generation().site.as_str())?
+            .is_some_and(|pointer| pointer.generation == hold.generation().number);
+        if is_live {
+            hold.release()?;
+        } else {
+            self.daemon.release_when_drained(hold);
+        }
+        Ok(())
+    }
+
+    fn live_generation(&self, site: &SiteName) -> Result<u64, Failure> {
+        Ok(self.daemon.live_pointer(site)?.generation)
+    }
+
+    fn switch_live(&self, switch: &Switch) -> Result<(), Failure> {
+        let still_held = || match switch.hold {
+            Some(hold) if !self.is_held(hold) => {
+                Err(crate::control::Failure::failed("writes to the live generation are no longer held"))
+            }
+            _ => Ok(()),
+        };
+        self.daemon.switch_live(&switch.site, switch.from, switch.to, &still_held)?;
+        Ok(())
+    }
+}
+
+impl Daemon {
+    /// The facts of a site's generation on a lane of a platform.
+    pub(super) fn facts_on(
+        &self,
+        site: &Site,
+        generation: &GenerationName,
+        platform: &Platform,
+        lane: Lane,
+    ) -> Result<Facts, crate::control::Failure> {
+        Ok(Facts {
+            generation: generation.clone(),
+            platform: platform.name.clone(),
+            place: Place::new(platform, lane, &site.name),
+            uri: site.uri_or_name(),
+            run: String::new(),
+            step: String::new(),
+            php: self.options.php.clone(),
+        })
+    }
+}
+
+/// Asks a web server for a page with HTTP/1.0, whose answers end with the connection.
+fn fetch(uri: &str, path: &str, limit: Duration) -> Result<Page, Failure> {
+    const BODY_BYTES_MAX: u64 = 1 << 20;
+    let rest = uri.strip_prefix("http://").ok_or_else(|| {
+        format!("the page {uri}{path} cannot be asked for: set an address that starts with http:// (site set SITE uri)")
+    })?;
+    let host = rest.split('/').next().unwrap_or(rest);
+    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+    let mut stream = TcpStream::connect(&address)
+        .map_err(|error| format!("no web server answers at {address}: {error}"))?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: sitefs\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(BODY_BYTES_MAX).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| format!("what answers at {address} is no web server"))?;
+    Ok(Page { status, body: body.to_owned() })
+}

@@ -1,0 +1,371 @@
+//! The verb that updates a site.
+
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use super::Daemon;
+use super::operations::RunOperations;
+use crate::base::accounts::User as Account;
+use crate::base::{SiteName, files};
+use crate::control::request::{Strategy as AskedStrategy, UpdateAction, UpdateOptions};
+use crate::control::response::{
+    ChangeKind, DiffSummary, FileChange, PlannedStep, RunState as ShownState, RunSummary, StepReport,
+    TableChange, UpdateOutcome, UpdatePlan, UpdateReport, Updated,
+};
+use crate::control::{Caller, Event, Events, Failure, FailureKind, StepState as ShownStep, request};
+use crate::history::SnapshotId;
+use crate::site::{Recipe, Site, User};
+use crate::trees::{Node, Root, Totals, TreesError};
+use crate::update::{
+    self, Engine, Run, RunState, StepKind, StepOutput, StepState, Strategy, UpdateRequest, Verification,
+    Wish, step_title,
+};
+
+/// A step's name in lists and reports, stable for machines.
+fn name(kind: StepKind) -> &'static str {
+    match kind {
+        StepKind::Backup => "backup",
+        StepKind::Clone => "clone",
+        StepKind::RehearseUpdate => "rehearse update",
+        StepKind::RehearseChecks => "rehearse checks",
+        StepKind::Compare => "compare",
+        StepKind::Discard => "discard clone",
+        StepKind::Hold => "hold writes",
+        StepKind::Freeze => "freeze",
+        StepKind::Prepare => "prepare generation",
+        StepKind::Update => "update",
+        StepKind::Checks => "checks",
+        StepKind::Switch => "switch",
+        StepKind::LiveChecks => "live checks",
+        StepKind::Release => "release writes",
+    }
+}
+
+/// What takes a step back; `None` when it leaves nothing to take back.
+fn undo(kind: StepKind) -> Option<&'static str> {
+    match kind {
+        StepKind::Clone | StepKind::RehearseUpdate | StepKind::RehearseChecks => Some("delete the clone"),
+        StepKind::Hold => Some("accept writes again"),
+        StepKind::Prepare | StepKind::Update | StepKind::Checks => Some("discard the new generation"),
+        StepKind::Switch | StepKind::LiveChecks => Some("switch back"),
+        StepKind::Backup | StepKind::Compare | StepKind::Discard | StepKind::Freeze | StepKind::Release => {
+            None
+        }
+    }
+}
+
+/// How much of a file is read at once for verification, in bytes.
+const READ_BYTES: usize = 1 << 20;
+
+impl Daemon {
+    /// `update`.
+    pub(super) fn update(
+        &self,
+        caller: &Caller,
+        request: request::Update,
+        events: &dyn Events,
+    ) -> Result<UpdateOutcome, Failure> {
+        let site = request.site;
+        let operations = RunOperations { daemon: self, caller, events };
+        let announced = Mutex::default();
+        let report = |event: update::Event| report(events, &announced, event);
+        let wish = || if self.is_stopping() { Wish::Suspend } else { Wish::Continue };
+        let engine =
+            Engine { operations: &operations, journal: &self.store.catalog, events: &report, wish: &wish };
+        // The engine refuses by itself a site that an unfinished run has; resume and abort need exactly that.
+        let _lock = self.locks.take(&site, "update")?;
+        let run = match request.action {
+            UpdateAction::Plan(options) => {
+                let asked = update_request(&site, caller, options)?;
+                return Ok(UpdateOutcome::Planned(self.plan(&asked, engine.plan(&asked)?)?));
+            }
+            UpdateAction::Start(options) => engine.start(&update_request(&site, caller, options)?),
+            UpdateAction::Resume => engine.resume(&site),
+            UpdateAction::Abort => engine.abort(&site),
+        }?;
+        self.outcome(run)
+    }
+
+    fn outcome(&self, run: Run) -> Result<UpdateOutcome, Failure> {
+        let log = self.write_log(&run)?;
+        let see = format!("what the commands printed: {}", log.display());
+        match run.state {
+            RunState::Done => Ok(UpdateOutcome::Updated(self.updated(&run, &log)?)),
+            RunState::Aborted => Ok(UpdateOutcome::Aborted(update_report(&run, &log))),
+            RunState::Failed => {
+                Err(Failure::failed(format!("the update of {} failed; the live site is as it was", run.site))
+                    .because_of(run.reason.clone())
+                    .hint(see))
+            }
+            RunState::RolledBack => Err(Failure::new(
+                FailureKind::RolledBack,
+                format!("the update of {} was switched back: a check failed after the switch", run.site),
+            )
+            .because_of(run.reason.clone())
+            .hint(format!("visitors have the old generation again; {see}"))),
+            RunState::Running | RunState::Interrupted => {
+                Err(Failure::failed(format!("the update of {} stopped in the middle", run.site))
+                    .because_of(run.reason.clone())
+                    .hint(format!(
+                        "go on: sitefs update {0} --resume; undo it: sitefs update {0} --abort; {see}",
+                        run.site
+                    )))
+            }
+        }
+    }
+
+    fn updated(&self, run: &Run, log: &Path) -> Result<Updated, Failure> {
+        let changes = run.changes.clone().unwrap_or_default();
+        let tables: Vec<TableChange> = changes
+            .tables
+            .iter()
+            .map(|table| TableChange {
+                table: table.name.clone(),
+                change: match (table.rows_before, table.rows_after) {
+                    (None, _) => ChangeKind::Added,
+                    (_, None) => ChangeKind::Removed,
+                    _ => ChangeKind::Modified,
+                },
+                old_rows: table.rows_before,
+                new_rows: table.rows_after,
+            })
+            .collect();
+        let count = |kind| tables.iter().filter(|table| table.change == kind).count() as u64;
+        let summary = DiffSummary {
+            files_added: changes.files.added,
+            files_removed: changes.files.removed,
+            files_changed: changes.files.changed,
+            tables_added: count(ChangeKind::Added),
+            tables_removed: count(ChangeKind::Removed),
+            tables_changed: count(ChangeKind::Modified),
+            schema_changed: tables.iter().any(|table| table.change != ChangeKind::Modified),
+        };
+        let to = run.to.as_ref().ok_or_else(|| Failure::failed("the run made no generation"))?;
+        Ok(Updated {
+            report: update_report(run, log),
+            backup: run.backup.map(|backup| backup.to_string()).unwrap_or_default(),
+            old: self.generation_ref(&self.generation(&run.from)?)?,
+            new: self.generation_ref(&self.generation(to)?)?,
+            test: run.keep_test.then(|| run.clone.clone()),
+            held_seconds: run.window_seconds().unwrap_or_default(),
+            predicted_hold_seconds: run.window_seconds_expected.unwrap_or_default(),
+            summary,
+            files: changes.files.examples.iter().map(|example| file_change(example)).collect(),
+            tables,
+        })
+    }
+
+    fn plan(&self, asked: &UpdateRequest, plan: update::Plan) -> Result<UpdatePlan, Failure> {
+        let site = self.site(&asked.site)?;
+        Ok(UpdatePlan {
+            from: self.live_generation(&site.name)?.platform,
+            site: site.name,
+            app: site.recipe,
+            to: asked.platform.clone(),
+            strategy: AskedStrategy::Switch,
+            steps: plan
+                .steps
+                .iter()
+                .map(|step| PlannedStep {
+                    name: name(step.kind).to_owned(),
+                    action: step.title.clone(),
+                    undo: undo(step.kind).map(str::to_owned),
+                    holds_writes: (StepKind::Hold..=StepKind::Release).contains(&step.kind),
+                })
+                .collect(),
+            predicted_hold_seconds: plan.window_seconds_expected,
+            warnings: plan.warnings,
+        })
+    }
+
+    /// Reads every object of a snapshot back and restores its database.
+    pub(super) fn verify_snapshot(&self, id: SnapshotId) -> Result<Verification, Failure> {
+        let snapshot = self.load_snapshot(id)?;
+        let (mut objects, mut bytes) = (0, 0);
+        let empty = Root { tree: None, totals: Totals::default(), links: None, ..snapshot.root.clone() };
+        let mut buffer = vec![0; READ_BYTES];
+        self.store.trees.diff(&empty, &snapshot.root, &mut |difference| {
+            if let Some(Node::File(content)) = difference.new.as_ref().map(|entry| &entry.node) {
+                // Reading compares every object with its name.
+                let mut offset = 0;
+                while offset < content.size() {
+                    let read = self.store.trees.objects.read_at(content, offset, &mut buffer)?;
+                    if read == 0 {
+                        return Err(TreesError::NotFound { path: difference.path.display().to_string() });
+                    }
+                    offset += read as u64;
+                }
+                objects += 1;
+                bytes += offset;
+            }
+            Ok(())
+        })?;
+        let mut tables = 0;
+        if let Some(recorded) = &snapshot.database {
+            let site = self.site(&snapshot.site)?;
+            let restored = self.summarise_database(&site, &snapshot.root)?;
+            let restored = restored
+                .ok_or_else(|| Failure::failed(format!("snapshot {} has lost its database", id.short())))?;
+            if restored.tables != recorded.tables || restored.schema != recorded.schema {
+                return Err(Failure::failed(format!(
+                    "the database restored from snapshot {} is not the one recorded",
+                    id.short()
+                )));
+            }
+            tables = restored.tables.len() as u64;
+        }
+        Ok(Verification { objects, bytes, tables })
+    }
+
+    /// A run as lists show it.
+    pub(super) fn run_summary(&self, run: &Run) -> RunSummary {
+        let current = run.steps.iter().enumerate().find(|(_, step)| {
+            matches!(step.state, StepState::Started | StepState::Failed | StepState::Pending)
+        });
+        RunSummary {
+            run: run.id.to_string(),
+            site: run.site.clone(),
+            what: format!("update to {}", run.to_platform),
+            state: match run.state {
+                RunState::Running => ShownState::Running,
+                RunState::Interrupted => ShownState::Interrupted,
+                RunState::Done => ShownState::Done,
+                RunState::Failed => ShownState::Failed,
+                RunState::RolledBack => ShownState::RolledBack,
+                RunState::Aborted => ShownState::Aborted,
+            },
+            step: current
+                .map(|(place, step)| format!("{} of {}, {}", place + 1, run.steps.len(), name(step.kind))),
+            started: run.started.into(),
+            ended: run.finished.map(Into::into),
+            author: run.who.clone(),
+            log: self.log_path(run).display().to_string(),
+        }
+    }
+
+    /// Writes what the commands of a run printed into one file, for people.
+    fn write_log(&self, run: &Run) -> Result<PathBuf, Failure> {
+        let path = self.log_path(run);
+        let mut text = String::new();
+        for (place, step) in run.steps.iter().enumerate() {
+            text.push_str(&format!("== {}. {}: {}\n", place + 1, step_title(step.kind, run), step.message));
+            if let Some(output) = self.store.catalog.get::<StepOutput>(&StepOutput::key(run, place))? {
+                text.push_str(&output.text);
+                text.push('\n');
+            }
+        }
+        if let Some(parent) = path.parent() {
+            files::create_directories(parent)?;
+        }
+        files::write_atomically(&path, text.as_bytes())?;
+        Ok(path)
+    }
+
+    fn log_path(&self, run: &Run) -> PathBuf {
+        self.store.directory().join("runs").join(format!("{}-{}.log", run.site, run.id))
+    }
+
+    /// The recipe of a site.
+    pub(super) fn recipe(&self, site: &Site) -> Result<&Recipe, Failure> {
+        Ok(self.recipes.get(&site.recipe)?)
+    }
+
+    /// The account that a recipe's commands run under.
+    pub(super) fn account(&self, user: &User, site: &Site) -> Result<Account, Failure> {
+        Ok(match user {
+            User::SiteOwner => Account::by_id(site.uid, site.gid)?,
+            User::Named(name) => Account::by_name(name)?,
+        })
+    }
+}
+
+fn update_request(
+    site: &SiteName,
+    caller: &Caller,
+    options: UpdateOptions,
+) -> Result<UpdateRequest, Failure> {
+    let AskedStrategy::Switch = options.strategy;
+    Ok(UpdateRequest {
+        site: site.clone(),
+        platform: options.platform,
+        strategy: Strategy::Switch,
+        checks: options.checks,
+        keep_test: options.keep_test,
+        allow_downgrade: false,
+        who: caller.user.clone(),
+    })
+}
+
+fn update_report(run: &Run, log: &Path) -> UpdateReport {
+    UpdateReport {
+        run: run.id.to_string(),
+        site: run.site.clone(),
+        from: run.from_platform.clone(),
+        to: run.to_platform.clone(),
+        steps: run
+            .steps
+            .iter()
+            .map(|step| StepReport {
+                name: name(step.kind).to_owned(),
+                state: match step.state {
+                    StepState::Pending => "skipped",
+                    StepState::Started => "started",
+                    StepState::Done => "done",
+                    StepState::Failed => "failed",
+                    StepState::Undone => "undone",
+                }
+                .to_owned(),
+                seconds: step.seconds().unwrap_or_default(),
+            })
+            .collect(),
+        seconds: run.finished.map_or(0.0, |finished| finished.seconds_since(run.started)),
+        log: log.display().to_string(),
+    }
+}
+
+/// From the journal's short form: `+`, `~` or `-`, and the path.
+fn file_change(example: &str) -> FileChange {
+    let (mark, path) = example.split_at_checked(1).unwrap_or(("", example));
+    FileChange {
+        path: path.to_owned(),
+        change: match mark {
+            "+" => ChangeKind::Added,
+            "-" => ChangeKind::Removed,
+            _ => ChangeKind::Modified,
+        },
+        old_size_bytes: None,
+        new_size_bytes: None,
+        lines_added: None,
+        lines_removed: None,
+    }
+}
+
+/// The step under way, as whoever watches was told of it: number, count and title.
+type Announced = (u32, u32, String);
+
+/// Tells whoever watches what the engine says.
+fn report(events: &dyn Events, announced: &Mutex<Announced>, event: update::Event) {
+    use update::Event as Said;
+    let tell = |state| {
+        let (number, count, name) = announced.lock().clone();
+        events.send(Event::Step { number, count, name, state });
+    };
+    match event {
+        Said::Started { number, of, title, .. } => {
+            let in_range = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+            *announced.lock() = (in_range(number), in_range(of), title);
+            tell(ShownStep::Started);
+        }
+        Said::Output(line) => events.send(Event::Output { line }),
+        Said::Finished { seconds, result, .. } => match result {
+            Ok(_) => tell(ShownStep::Done { seconds }),
+            Err(reason) => {
+                tell(ShownStep::Failed { seconds });
+                events.warn(reason);
+            }
+        },
+        Said::Undoing { reason } => events.warn(format!("taking back what was done: {reason}")),
+        Said::Warning(text) => events.warn(text),
+    }
+}

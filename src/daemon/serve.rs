@@ -1,0 +1,159 @@
+//! Starting, serving and stopping.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{Daemon, Store, locks};
+use crate::base::{Lane, Timestamp, files};
+use crate::control::{Failure, Handler, Server, socket_path};
+use crate::fuse::mounts::Mounts;
+use crate::fuse::{Session, SessionOptions};
+use crate::live::FileSystem;
+use crate::site::{Library, Platform};
+use crate::update;
+
+/// How often it is looked whether the daemon is to stop.
+const STOP_POLL: Duration = Duration::from_millis(50);
+
+/// How long commands under way may take to end when the daemon stops; an update run stops between two steps.
+const STOP_GRACE: Duration = Duration::from_secs(60);
+
+/// How long processes that use the mount may take to leave it when the daemon stops; then their calls fail.
+const UNMOUNT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a daemon is started with.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// The store's directory.
+    pub store: PathBuf,
+    /// Where the namespace is mounted: an existing empty directory, or one to be created.
+    pub root: PathBuf,
+    /// A directory with recipes beside those that are built in.
+    pub recipes: Option<PathBuf>,
+    /// The program that runs PHP on the command line.
+    pub php: String,
+    /// Whether files may be served by the kernel past this program, where it can.
+    pub passthrough: bool,
+}
+
+/// Creates a store.
+pub fn init_store(directory: &Path) -> Result<(), Failure> {
+    Store::create(directory)
+}
+
+/// Serves a store until it is asked to stop by a command, or `stop` becomes true (a signal). `ready` is called once
+/// everything is mounted and commands are answered.
+pub fn serve(options: ServeOptions, stop: Arc<AtomicBool>, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
+    let socket = socket_path(&options.store);
+    let daemon = Arc::new(Daemon::start(options, stop)?);
+    let answering = Server::bind(&socket).and_then(|server| Ok((server.stopper()?, server)));
+    let (stopper, server) = match answering {
+        Ok(answering) => answering,
+        Err(error) => {
+            daemon.shut_down()?;
+            return Err(
+                Failure::failed(format!("cannot answer commands on {}", socket.display())).because(&error)
+            );
+        }
+    };
+    let handler: Arc<dyn Handler> = Arc::clone(&daemon) as _;
+    let serving = std::thread::spawn(move || server.run(&handler, STOP_GRACE));
+    ready(&daemon.root);
+    while !daemon.is_stopping() && daemon.is_mounted() {
+        std::thread::sleep(STOP_POLL);
+    }
+    if !daemon.is_stopping() {
+        log::error!("{} was unmounted by somebody else: stopping", daemon.root.display());
+        daemon.stop();
+    }
+    stopper.stop();
+    match serving.join() {
+        Ok(0) => {}
+        Ok(abandoned) => log::warn!("{abandoned} commands did not end in time and are abandoned"),
+        Err(_) => log::error!("the thread that answered commands panicked"),
+    }
+    daemon.shut_down()
+}
+
+impl Daemon {
+    /// Opens the store, mounts everything and takes up what a crash left.
+    fn start(options: ServeOptions, stopping: Arc<AtomicBool>) -> Result<Daemon, Failure> {
+        let recipes = match &options.recipes {
+            Some(directory) => Library::load(directory)?,
+            None => Library::built_in(),
+        };
+        // The store first: its lock keeps a second daemon from touching the mounts of the first.
+        let store = Store::open(&options.store)?;
+        let platforms: Vec<Platform> =
+            store.catalog.list::<Platform>("")?.into_iter().map(|(_, platform)| platform).collect();
+        let mounts = Mounts::new(&store.directory().join("staging"))?;
+        let lanes = platforms.iter().flat_map(|platform| Lane::ALL.map(|lane| platform.directory_in(lane)));
+        let ours: Vec<PathBuf> = std::iter::once(options.root.clone()).chain(lanes).collect();
+        let ours: Vec<&Path> = ours.iter().map(PathBuf::as_path).collect();
+        for path in mounts.take_over(&ours)? {
+            log::info!("took over the dead mount {}", path.display());
+        }
+        for platform in &platforms {
+            mounts.unmount(&platform.directory_in(Lane::B))?;
+        }
+        files::create_public_directories(&options.root)?;
+        let root = files::canonical(&options.root)?;
+        if root.starts_with(store.directory()) {
+            return Err(Failure::usage(format!("{} is inside the store", root.display()))
+                .hint("mount elsewhere: --root DIR"));
+        }
+        let filesystem = FileSystem::new(Arc::clone(&store.volumes));
+        let session_options = SessionOptions { passthrough: options.passthrough };
+        let session = Session::mount(Arc::clone(&filesystem), &root, session_options)?;
+        let daemon = Daemon {
+            store,
+            options,
+            root,
+            filesystem,
+            invalidations: session.invalidations(),
+            session: Mutex::new(Some(session)),
+            recipes,
+            mounts,
+            started: Timestamp::now(),
+            volumes: Mutex::default(),
+            views: Mutex::default(),
+            locks: locks::Locks::default(),
+            holds: Mutex::default(),
+            publishing: Mutex::new(()),
+            stopping,
+        };
+        daemon.show_all_volumes()?;
+        daemon.publish()?;
+        for platform in &platforms {
+            // One platform that is gone must not keep the sites of the others down.
+            if let Err(failure) = daemon.attach_views(platform) {
+                log::error!("platform {} cannot be shown: {}", platform.name, failure.message);
+            }
+        }
+        for run in update::interrupt_running(&daemon.store.catalog)? {
+            log::warn!("the update of {0} was interrupted: sitefs update {0} --resume, or --abort", run.site);
+        }
+        Ok(daemon)
+    }
+
+    /// Unmounts everything and makes everything durable.
+    fn shut_down(&self) -> Result<(), Failure> {
+        self.holds.lock().clear();
+        for (_, platform) in &self.store.catalog.list::<Platform>("")? {
+            if let Err(failure) = self.detach_views(platform) {
+                log::error!("platform {}: {}", platform.name, failure.message);
+            }
+        }
+        if let Some(session) = self.session.lock().take() {
+            session.unmount(UNMOUNT_PATIENCE)?;
+        }
+        self.store.volumes.sync_all()?;
+        self.store.trees.objects.flush()?;
+        self.stopping.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+}

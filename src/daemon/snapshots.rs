@@ -1,0 +1,175 @@
+//! The verbs on snapshots: snapshot, log, show, tag.
+
+use std::time::Instant;
+
+use super::Daemon;
+use super::capture::Captured;
+use crate::base::limits::MESSAGE_BYTES_MAX;
+use crate::base::{SiteName, TagName, Timestamp};
+use crate::control::response::{
+    DatabaseCapture, SnapshotDetails, SnapshotLog, SnapshotSummary, SnapshotTaken, TableInfo, Tagged,
+};
+use crate::control::{At, Caller, Events, Failure, Revision, request};
+use crate::history::{DatabaseSnapshot, Refs, Snapshot, SnapshotId, SnapshotRecord};
+use crate::live::Access;
+use crate::site::{Generation, Site};
+
+impl Daemon {
+    /// `snapshot`.
+    pub(super) fn snapshot_take(
+        &self,
+        caller: &Caller,
+        request: &request::SnapshotTake,
+        events: &dyn Events,
+    ) -> Result<SnapshotTaken, Failure> {
+        let started = Instant::now();
+        let message = request.message.clone().unwrap_or_default();
+        if message.len() > MESSAGE_BYTES_MAX {
+            return Err(Failure::usage(format!("the message is longer than {MESSAGE_BYTES_MAX} bytes")));
+        }
+        let _lock = self.lock_site(&request.site, "snapshot")?;
+        let site = self.site(&request.site)?;
+        let generation = self.live_generation(&site.name)?;
+        let captured = if request.database {
+            self.capture(&site, &generation, None)?
+        } else {
+            self.capture_without_database(&site, &generation)?
+        };
+        captured.warn_of_unstable(events);
+        let unstable = captured.unstable.iter().map(|path| path.display().to_string()).collect();
+        let id = self.register(caller, &site, &generation, captured, &message, request.tag.as_ref())?;
+        Ok(SnapshotTaken {
+            snapshot: self.snapshot_summary(id)?,
+            unstable,
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// `log`.
+    pub(super) fn snapshot_log(&self, request: &request::Log) -> Result<SnapshotLog, Failure> {
+        self.site(&request.site)?;
+        let limit = request.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let records = self.snapshot_records(&request.site)?;
+        let snapshots = records
+            .iter()
+            .take(limit)
+            .map(|record| self.snapshot_summary(record.id))
+            .collect::<Result<_, _>>()?;
+        Ok(SnapshotLog { site: request.site.clone(), snapshots })
+    }
+
+    /// `show`.
+    pub(super) fn snapshot_show(&self, revision: &Revision) -> Result<SnapshotDetails, Failure> {
+        let id = self.resolve_snapshot(revision)?;
+        let snapshot = self.load_snapshot(id)?;
+        let path = self.root.join("snapshots").join(snapshot.site.as_str()).join(id.short());
+        Ok(SnapshotDetails {
+            snapshot: self.snapshot_summary(id)?,
+            parent: snapshot.parent.map(|parent| parent.to_string()),
+            platform_code: snapshot.platform.map(|platform| platform.code.to_string()),
+            path: path.display().to_string(),
+            data: snapshot.data,
+            tables: snapshot.database.as_ref().map(tables).unwrap_or_default(),
+        })
+    }
+
+    /// `tag`.
+    pub(super) fn tag(&self, request: &request::Tag) -> Result<Tagged, Failure> {
+        let id = self.resolve_snapshot(&request.snapshot)?;
+        let site = &request.snapshot.site;
+        Refs::new(&self.store.catalog).tag(site, &request.tag, id)?;
+        Ok(Tagged { site: site.clone(), snapshot: id.to_string(), tag: request.tag.clone() })
+    }
+
+    /// Makes a snapshot of what was captured: durable, with its tag, and browsable when this returns.
+    pub(super) fn register(
+        &self,
+        caller: &Caller,
+        site: &Site,
+        generation: &Generation,
+        captured: Captured,
+        message: &str,
+        tag: Option<&TagName>,
+    ) -> Result<SnapshotId, Failure> {
+        let refs = Refs::new(&self.store.catalog);
+        let stored_before = refs.stored_bytes_at_last_snapshot()?;
+        let stored_now = self.store.trees.objects.usage().stored_bytes;
+        let snapshot = Snapshot {
+            site: site.name.clone(),
+            created: Timestamp::now(),
+            author: caller.user.clone(),
+            message: message.to_owned(),
+            parent: refs.newest(&site.name)?.map(|record| record.id),
+            root: captured.root,
+            data: site.data.clone(),
+            database: captured.database,
+            platform: Some(captured.platform),
+            generation: Some(generation.name.number),
+            added_bytes: stored_now.saturating_sub(stored_before),
+        };
+        let record = refs.register(&self.store.trees.objects, &snapshot, tag)?;
+        self.show_volume(record.volume, &snapshot.root, Access::ReadOnly)?;
+        self.publish()?;
+        Ok(record.id)
+    }
+
+    /// The snapshots of a site, newest first.
+    pub(super) fn snapshot_records(&self, site: &SiteName) -> Result<Vec<SnapshotRecord>, Failure> {
+        Ok(Refs::new(&self.store.catalog).list(site)?)
+    }
+
+    /// The snapshot with this id.
+    pub(super) fn load_snapshot(&self, id: SnapshotId) -> Result<Snapshot, Failure> {
+        Ok(Snapshot::load(&self.store.trees.objects, id)?)
+    }
+
+    /// The snapshot that a revision names; one that names the live state is an error.
+    pub(super) fn resolve_snapshot(&self, revision: &Revision) -> Result<SnapshotId, Failure> {
+        self.site(&revision.site)?;
+        let refs = Refs::new(&self.store.catalog);
+        match &revision.at {
+            At::Named(name) => Ok(refs.resolve(&revision.site, name.as_str())?),
+            At::Ago(span) => Ok(refs.at(&revision.site, Timestamp::now().before(*span))?),
+            At::Time(time) => Ok(refs.at(&revision.site, *time)?),
+            At::Live => Err(Failure::usage(format!("{} names no snapshot", revision.site))
+                .hint(format!("take one: sitefs snapshot {}", revision.site))),
+        }
+    }
+
+    /// A snapshot as lists show it.
+    pub(super) fn snapshot_summary(&self, id: SnapshotId) -> Result<SnapshotSummary, Failure> {
+        let snapshot = self.load_snapshot(id)?;
+        Ok(SnapshotSummary {
+            id: id.to_string(),
+            created: snapshot.created.into(),
+            author: snapshot.author,
+            message: snapshot.message,
+            tags: Refs::new(&self.store.catalog).tags_of(&snapshot.site, id)?,
+            site: snapshot.site,
+            platform: snapshot.platform.map(|platform| platform.name),
+            generation: snapshot.generation,
+            nodes: snapshot.root.totals.nodes,
+            size_bytes: snapshot.root.totals.bytes,
+            added_bytes: snapshot.added_bytes,
+            database: snapshot.database.as_ref().map(|database| DatabaseCapture {
+                engine: database.engine.clone(),
+                tables: database.tables.len() as u64,
+                rows: database.tables.values().map(|table| table.rows).sum(),
+                verified: database.verified,
+            }),
+        })
+    }
+}
+
+/// The tables of a database's state as answers show them.
+pub(super) fn tables(database: &DatabaseSnapshot) -> Vec<TableInfo> {
+    database
+        .tables
+        .iter()
+        .map(|(name, table)| TableInfo {
+            table: name.clone(),
+            rows: table.rows,
+            checksum: table.checksum.to_string(),
+        })
+        .collect()
+}

@@ -1,0 +1,99 @@
+//! The verbs on the daemon itself.
+
+use std::sync::atomic::Ordering;
+
+use super::Daemon;
+use crate::base::SiteName;
+use crate::control::Failure;
+use crate::control::response::{MountStatus, Space, StatusReport, Stopping};
+use crate::site::{LivePointer, Platform, Site};
+use crate::update::{Journal, RunState};
+
+/// How many ended runs `status` tells of, beside those under way and interrupted.
+const RUNS_ENDED_SHOWN_MAX: usize = 5;
+
+impl Daemon {
+    /// `status`.
+    pub(super) fn status(&self) -> Result<StatusReport, Failure> {
+        let platforms = self.store.catalog.list::<Platform>("")?;
+        let sites = self.store.catalog.list::<Site>("")?;
+        let mut mounts = vec![MountStatus {
+            path: self.root.display().to_string(),
+            shows: "namespace".to_owned(),
+            mounted: self.is_mounted(),
+        }];
+        mounts.extend(platforms.iter().flat_map(|(_, platform)| self.platform_mounts(&platform.name)));
+        let mut problems: Vec<String> = mounts
+            .iter()
+            .filter(|mount| !mount.mounted)
+            .map(|mount| format!("{} ({}) is not mounted: restart the daemon", mount.path, mount.shows))
+            .collect();
+        let mut runs = Vec::new();
+        for (_, site) in &sites {
+            runs.extend(Journal::list(&self.store.catalog, &site.name)?);
+            if self.store.catalog.get::<LivePointer>(site.name.as_str())?.is_none()
+                && !self.locks.held().contains_key(&site.name)
+            {
+                problems.push(format!(
+                    "site {0} is what an interrupted import or clone left: sitefs site remove {0} --force",
+                    site.name
+                ));
+            }
+        }
+        runs.sort_by_key(|run| std::cmp::Reverse(run.started));
+        for run in runs.iter().filter(|run| run.state == RunState::Interrupted) {
+            problems.push(format!(
+                "the update of {0} was interrupted: sitefs update {0} --resume, or --abort",
+                run.site
+            ));
+        }
+        let mut ended = 0;
+        runs.retain(|run| {
+            ended += usize::from(run.state.is_final());
+            !run.state.is_final() || ended <= RUNS_ENDED_SHOWN_MAX
+        });
+        let usage = self.store.trees.objects.usage();
+        let space = self.filesystem.space()?;
+        Ok(StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: self.started.into(),
+            store: self.store.directory().display().to_string(),
+            root: self.root.display().to_string(),
+            problems,
+            mounts,
+            space: Space {
+                objects: usage.objects,
+                raw_bytes: usage.raw_bytes,
+                stored_bytes: usage.stored_bytes,
+                free_bytes: space.blocks_available * u64::from(space.block_size),
+            },
+            platforms: self.platform_list()?.platforms,
+            sites: self.site_list()?.sites,
+            runs: runs.iter().map(|run| self.run_summary(run)).collect(),
+        })
+    }
+
+    /// `stop`.
+    pub(super) fn stop(&self) -> Stopping {
+        self.stopping.store(true, Ordering::SeqCst);
+        Stopping { pid: std::process::id() }
+    }
+
+    /// Whether the namespace is mounted.
+    pub(super) fn is_mounted(&self) -> bool {
+        self.session.lock().as_ref().is_some_and(|session| !session.has_ended())
+    }
+
+    /// Whether the daemon is about to exit.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Takes the right to change a site; refused while a command or an unfinished run has it.
+    pub(super) fn lock_site(&self, site: &SiteName, what: &str) -> Result<super::locks::SiteLock, Failure> {
+        let lock = self.locks.take(site, what)?;
+        self.store.catalog.refuse_if_busy(site)?;
+        Ok(lock)
+    }
+}

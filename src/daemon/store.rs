@@ -1,0 +1,123 @@
+//! A store: one directory with everything sitefs keeps.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::base::files;
+use crate::control::Failure;
+use crate::history::Catalog;
+use crate::live::Volumes;
+use crate::objects::Objects;
+use crate::trees::Trees;
+
+/// The first line of the file that makes a directory a store; the number is the version of the layout.
+const FORMAT: &str = "sitefs store, layout 1\n";
+
+/// Decoded directory pages kept in memory, in bytes.
+const PAGE_CACHE_BYTES_MAX: usize = 32 << 20;
+
+/// An open store. The object store's lock makes it the only one.
+pub struct Store {
+    directory: PathBuf,
+    /// Directories as trees, over the objects.
+    pub trees: Arc<Trees>,
+    /// The records.
+    pub catalog: Catalog,
+    /// The writable layer.
+    pub volumes: Arc<Volumes>,
+    next_temporary: AtomicU64,
+}
+
+impl Store {
+    /// Makes `directory` (missing, or empty) a store. The format file comes last: without it there is no store, so
+    /// an interrupted creation is simply repeated after the directory has been emptied.
+    pub fn create(directory: &Path) -> Result<(), Failure> {
+        if files::metadata(&directory.join("FORMAT"))?.is_some() {
+            return Err(Failure::refused(format!("{} is a store already", directory.display()))
+                .hint(format!("start the daemon: sitefs --store {} serve", directory.display())));
+        }
+        files::create_directories(directory)?;
+        if !files::list(directory)?.is_empty() {
+            return Err(Failure::refused(format!("{} is not empty", directory.display()))
+                .hint("choose a directory that does not exist yet, or empty this one"));
+        }
+        let objects = directory.join("objects");
+        files::create_directories(&objects)?;
+        Objects::create(&objects)?;
+        Catalog::open(&directory.join("catalog.redb"))?;
+        files::create_directories(&directory.join("live"))?;
+        files::sync_directory(directory)?;
+        files::write_atomically(&directory.join("FORMAT"), FORMAT.as_bytes())?;
+        files::sync_parent(directory)?;
+        Ok(())
+    }
+
+    /// Opens a store and recovers what a crash left.
+    pub fn open(directory: &Path) -> Result<Store, Failure> {
+        let format = directory.join("FORMAT");
+        if files::metadata(&format)?.is_none() {
+            return Err(Failure::failed(format!("{} is not a sitefs store", directory.display()))
+                .hint(format!("create one: sitefs --store {} init", directory.display())));
+        }
+        if files::read_to_string(&format)? != FORMAT {
+            return Err(Failure::failed(format!(
+                "{} has another layout than this sitefs knows",
+                directory.display()
+            ))
+            .hint("use the version of sitefs that made it, or a newer one"));
+        }
+        let objects = Arc::new(Objects::open(&directory.join("objects"))?);
+        let trees = Arc::new(Trees::new(objects, PAGE_CACHE_BYTES_MAX));
+        let catalog = Catalog::open(&directory.join("catalog.redb"))?;
+        let volumes = Volumes::open(&directory.join("live"), Arc::clone(&trees))?;
+        let store = Store {
+            directory: files::canonical(directory)?,
+            trees,
+            catalog,
+            volumes,
+            next_temporary: AtomicU64::new(0),
+        };
+        // Whatever a killed process was writing there is worth nothing.
+        files::remove_directory_all(&store.temporary())?;
+        files::create_directories(&store.temporary())?;
+        Ok(store)
+    }
+
+    /// The store's directory, absolute.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A new directory for files that live no longer than one command.
+    pub fn temporary_directory(&self) -> Result<TemporaryDirectory, Failure> {
+        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+        let path = self.temporary().join(number.to_string());
+        files::create_directories(&path)?;
+        Ok(TemporaryDirectory { path })
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.directory.join("temporary")
+    }
+}
+
+/// A directory that is removed when this is dropped, or when the store is next opened.
+pub struct TemporaryDirectory {
+    path: PathBuf,
+}
+
+impl TemporaryDirectory {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        if let Err(error) = files::remove_directory_all(&self.path) {
+            log::warn!("{error}");
+        }
+    }
+}
