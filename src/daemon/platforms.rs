@@ -190,7 +190,9 @@ impl Daemon {
             .map(|((platform, lane), view)| MountStatus {
                 path: view.view.sites().display().to_string(),
                 shows: format!("sites of {platform}, lane {lane}"),
-                mounted: listed.iter().any(|entry| entry.is_sitefs() && entry.mount_point == view.view.sites()),
+                mounted: listed
+                    .iter()
+                    .any(|entry| entry.is_sitefs() && entry.mount_point == view.view.sites()),
             })
             .collect()
     }

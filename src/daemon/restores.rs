@@ -79,9 +79,14 @@ impl Daemon {
         whole: &Root,
         entries: &[(RelativePath, Entry)],
     ) -> Result<(), Failure> {
-        let _ = (site, code_volume, whole, entries);
-        Err(Failure::failed("files cannot be restored into the live site yet")
-            .hint("restore them elsewhere: --into DIR"))
+        for (path, entry) in entries {
+            let is_data = site.data.iter().any(|directory| directory.contains(path));
+            let volume = self.volume(if is_data { site.data_volume } else { code_volume })?;
+            let forgotten = volume.replace_with_entry(path, entry.clone(), whole.links)?;
+            volume.sync_volume()?;
+            self.tell_kernel(forgotten);
+        }
+        Ok(())
     }
 
     /// Writes the entries below a directory, at their paths.
