@@ -7,8 +7,8 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use super::context::{Context, Ended, STORE_VARIABLE};
 use super::output::Loudness;
 use super::{
-    clone, cutover, database, deploy, diff, log, platform, restore, rollback, show, site, snapshot, status,
-    stop, tag, update,
+    clone, cutover, database, deploy, diff, init, log, platform, restore, rollback, serve, show, site,
+    snapshot, status, stop, tag, update,
 };
 
 /// A versioned file system for PHP sites
@@ -27,6 +27,7 @@ use super::{
 Exit codes: 0 done, 1 failed (nothing half-done remains), 2 wrong usage, 3 refused by a safety check, 4 rolled back.
 
 Example:
+  sitefs init && sitefs serve
   sitefs platform add drupal-10.3 /var/aegir/platforms/drupal-10.3
   sitefs site import shop.example /srv/shop.example --platform drupal-10.3
   sitefs update shop.example --platform drupal-10.4"
@@ -72,6 +73,8 @@ impl Global {
 /// The verbs, in the order of their use.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
+    Init(init::Init),
+    Serve(serve::Serve),
     Stop(stop::Stop),
     Status(status::Status),
     /// Add, list, show, verify and remove platforms: directories with an application's code
@@ -111,6 +114,8 @@ pub(super) enum Verb {
 impl Verb {
     pub(super) fn run(self, context: &Context) -> Ended {
         match self {
+            Verb::Init(verb) => verb.run(context),
+            Verb::Serve(verb) => verb.run(context),
             Verb::Stop(verb) => verb.run(context),
             Verb::Status(verb) => verb.run(context),
             Verb::Platform(verb) => verb.run(context),

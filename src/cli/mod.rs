@@ -1,7 +1,7 @@
 //! `cli`: the command line, one file per verb.
 //!
 //! A verb turns its arguments into a request, asks the daemon, and makes a page for people of the answer; with
-//! `--json` the answer itself is the document.
+//! `--json` the answer itself is the document. `serve` and `init` run the daemon's code in this process.
 //!
 //! Invariants: results go to standard output, everything else to standard error; only `output` prints; the exit code
 //! says how it ended (0 done, 1 failed, 2 wrong usage, 3 refused, 4 rolled back); text from names, messages and
@@ -18,7 +18,9 @@ mod database;
 mod deploy;
 mod diff;
 mod format;
+mod init;
 mod log;
+mod logger;
 mod output;
 mod page;
 mod platform;
@@ -26,6 +28,7 @@ mod processes;
 mod progress;
 mod restore;
 mod rollback;
+mod serve;
 mod show;
 mod site;
 mod snapshot;

@@ -1,0 +1,88 @@
+//! `sitefs serve`.
+
+mod background;
+mod notify;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use super::context::{Context, Ended, Ending};
+use super::logger;
+use crate::base::files;
+use crate::control::Failure;
+use crate::daemon::{self, ServeOptions};
+
+/// Where the namespace is mounted unless told otherwise.
+const DEFAULT_ROOT: &str = "/var/aegir/sitefs";
+
+/// Where recipes of one's own are, unless told otherwise, if it exists.
+const DEFAULT_RECIPES: &str = "/etc/sitefs/recipes";
+
+/// Start the daemon: mounts, control socket, jobs
+///
+/// Returns when everything is mounted and commands are answered; the daemon goes on in the background and logs to a
+/// file (/var/log/sitefs/daemon.log for the default store, else daemon.log in the store). With --foreground it stays
+/// and logs to standard error, as systemd wants it; SIGTERM and SIGINT stop it cleanly. A daemon that was killed leaves
+/// dead mounts, which the next one takes over.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sitefs serve
+  sitefs --store /srv/sitefs serve --root /srv/sites --foreground")]
+pub(super) struct Serve {
+    /// Where the namespace is mounted [default: /var/aegir/sitefs]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Stay in the foreground
+    #[arg(long)]
+    foreground: bool,
+    /// Pass every read and write through the daemon, even where the kernel can do without
+    #[arg(long)]
+    no_passthrough: bool,
+}
+
+impl Serve {
+    pub(super) fn run(self, context: &Context) -> Ended {
+        let options = self.options(context)?;
+        if self.foreground { foreground(context, options) } else { background::start(context, &options) }
+    }
+
+    fn options(&self, context: &Context) -> Result<ServeOptions, Failure> {
+        let config = &context.config;
+        let root = self.root.as_ref().or(config.root.as_ref());
+        let root = root.map_or(Path::new(DEFAULT_ROOT), PathBuf::as_path);
+        let root = std::path::absolute(root)
+            .map_err(|error| Failure::usage("--root needs a directory").because(&error))?;
+        let own_recipes = files::metadata(Path::new(DEFAULT_RECIPES)).is_ok_and(|found| found.is_some());
+        Ok(ServeOptions {
+            store: context.store.clone(),
+            root,
+            recipes: config.recipes.clone().or_else(|| own_recipes.then(|| PathBuf::from(DEFAULT_RECIPES))),
+            php: config.php.as_ref().map_or_else(|| "php".to_owned(), |php| php.display().to_string()),
+            passthrough: !self.no_passthrough,
+        })
+    }
+}
+
+/// Serves in this process until a signal or a command stops it.
+fn foreground(context: &Context, options: ServeOptions) -> Ended {
+    logger::start(context.output.loudness);
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // In this order: the second signal finds the flag set and ends the process at once.
+        flag::register_conditional_default(signal, Arc::clone(&stop))
+            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+            .map_err(|error| Failure::failed("cannot catch signals").because(&error))?;
+    }
+    let store = options.store.display().to_string();
+    daemon::serve(options, stop, |root| {
+        log::info!("serving the store {store} at {}", root.display());
+        notify::ready();
+    })?;
+    log::info!("stopped");
+    Ok(Ending::Done)
+}
