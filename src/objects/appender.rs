@@ -21,6 +21,8 @@ pub(super) struct Appender {
     pub(super) written: u64,
     /// How much is durable, in bytes.
     pub(super) durable: u64,
+    /// Up to where the index knows the pack, in bytes.
+    pub(super) indexed: u64,
     /// Objects that are not in the index yet.
     pub(super) pending: HashMap<ObjectId, Location>,
     /// Packs that are complete and durable, with objects in `pending`, and their lengths.
@@ -45,7 +47,7 @@ impl Appender {
         appender.file = Some(file);
         if len > 0 {
             appender.buffer.clear();
-            (appender.written, appender.durable) = (len, len);
+            (appender.written, appender.durable, appender.indexed) = (len, len, len);
         }
         appender
     }
@@ -59,6 +61,7 @@ impl Appender {
             buffer: Vec::new(),
             written: 0,
             durable: 0,
+            indexed: 0,
             pending: HashMap::new(),
             sealed: Vec::new(),
             totals,
@@ -73,7 +76,7 @@ impl Appender {
         self.pack = pack;
         self.file = None;
         self.name_new = true;
-        (self.written, self.durable) = (0, 0);
+        (self.written, self.durable, self.indexed) = (0, 0, 0);
         self.buffer.clear();
         self.buffer.extend_from_slice(&PackHeader { number: pack, previous_len }.encode());
     }

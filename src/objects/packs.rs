@@ -304,23 +304,32 @@ impl Packs {
 
     /// Moves what is durable from memory to the index.
     fn index_pending(&self, _flushing: &MutexGuard<'_, ()>) -> Result<(), ObjectsError> {
-        let batch = {
+        let (batch, pack, durable) = {
             let appender = self.appender.lock();
-            let durable = appender.pending.iter().filter(|(_, location)| appender.is_durable(location));
-            let mut packs = appender.sealed.clone();
-            if appender.durable > 0 {
-                packs.push((appender.pack, appender.durable));
+            let (pack, durable) = (appender.pack, appender.durable);
+            if appender.sealed.is_empty() && appender.indexed == durable {
+                return Ok(());
             }
-            Batch { entries: durable.map(|(id, location)| (*id, *location)).collect(), packs }
+            let entries = appender.pending.iter().filter(|(_, location)| appender.is_durable(location));
+            let mut packs = appender.sealed.clone();
+            packs.extend((durable > 0).then_some((pack, durable)));
+            (
+                Batch { entries: entries.map(|(id, location)| (*id, *location)).collect(), packs },
+                pack,
+                durable,
+            )
         };
-        let sealed = batch.packs.clone();
+        let packs = batch.packs.clone();
         let ids: Vec<ObjectId> = batch.entries.iter().map(|(id, _)| *id).collect();
         self.index.add(batch)?;
         let mut appender = self.appender.lock();
         for id in ids {
             appender.pending.remove(&id);
         }
-        appender.sealed.retain(|pack| !sealed.contains(pack));
+        appender.sealed.retain(|sealed| !packs.contains(sealed));
+        if appender.pack == pack {
+            appender.indexed = durable;
+        }
         self.batches.fetch_add(1, Ordering::Release);
         Ok(())
     }

@@ -16,11 +16,6 @@ struct Rig {
     sizes: Sizes,
 }
 
-/// In memory where there is such a place: hundreds of stores are opened, each with flushes of its index.
-fn directory() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
-}
-
 impl Rig {
     fn new() -> Rig {
         let directory = directory();
@@ -99,7 +94,7 @@ fn a_crash_at_every_write_keeps_what_was_flushed() {
         let rig = Rig::new();
         let objects = rig.open().unwrap();
         rig.disk.set_faults(Faults { steps: Some(stop), ..Faults::default() });
-        let (put, flushed) = work(&objects, 0..90);
+        let (put, flushed) = work(&objects, 0..70);
         let finished = !rig.disk.stopped();
         for (cut, with_index) in [(None, true), (Some(stop), true), (Some(stop + 1000), stop % 2 == 0)] {
             let context = format!("stopped after {stop} steps, cut {cut:?}, index {with_index}");
@@ -110,8 +105,8 @@ fn a_crash_at_every_write_keeps_what_was_flushed() {
             check_sound(&reopened, &context);
             if with_index {
                 // Life goes on, also through another power cut.
-                let (again, flushed_again) = work(&reopened, 0..40);
-                assert_eq!(again.len(), 40, "{context}");
+                let (again, flushed_again) = work(&reopened, 0..30);
+                assert_eq!(again.len(), 30, "{context}");
                 kill(reopened, &after.disk);
                 let last = after.crashed(after.disk.after_power_cut(stop), stop % 3 == 0);
                 let reopened = last.open().unwrap();
@@ -122,7 +117,7 @@ fn a_crash_at_every_write_keeps_what_was_flushed() {
         }
         kill(objects, &rig.disk);
         if finished {
-            assert!(stop > 60, "the work has only {stop} steps");
+            assert!(stop > 50, "the work has only {stop} steps");
             break;
         }
         stop += 1;
@@ -219,4 +214,49 @@ fn a_full_disk_loses_nothing_and_is_over_when_there_is_room() {
         objects.put(Kind::Chunk, &object(1000)).unwrap();
         check_sound(&objects, "with room again");
     }
+}
+
+#[test]
+fn a_full_disk_below_packs_index_and_plain_files_is_survived() {
+    let Some(disk) = crate::base::testing::SmallDisk::mount(12 << 20) else { return };
+    let directory = disk.path().join("store");
+    std::fs::create_dir(&directory).unwrap();
+    Objects::create(&directory).unwrap();
+    let objects = Objects::open_on(
+        &directory,
+        Arc::new(super::super::media::Directory::new(&directory.join("packs"))),
+        Sizes { pack_bytes: 1 << 20, buffer_bytes: 20_000, dirty_bytes: 100_000, batch_objects: 500 },
+    )
+    .unwrap();
+    let filler = disk.path().join("filler");
+    std::fs::write(&filler, vec![1; 3 << 20]).unwrap();
+    let (mut put, mut files) = (Vec::new(), Vec::new());
+    let error = (0..10_000)
+        .find_map(|number| {
+            let result = objects.put(Kind::Chunk, &object(number)).map(|_| put.push(number)).and_then(|()| {
+                if number % 1000 == 999 {
+                    files.push(objects.put_file(&mut &noise(number, 1 << 20)[..], 0)?);
+                }
+                Ok(())
+            });
+            result.err()
+        })
+        .expect("the disk fills up");
+    assert!(error.is_disk_full(), "{error}");
+    for number in 0..3 {
+        let result = objects.put_file(&mut &noise(number, 3 << 20)[..], 0);
+        assert!(result.is_err_and(|error| error.is_disk_full()));
+        check_has(&objects, &put, "on the full disk");
+    }
+    std::fs::remove_file(&filler).unwrap();
+    objects.flush().unwrap();
+    check_has(&objects, &put, "with room again");
+    drop(objects);
+    let objects = Objects::open(&directory).unwrap();
+    check_has(&objects, &put, "reopened");
+    assert!(!files.is_empty());
+    for (content, number) in files.iter().zip([999, 1999, 2999]) {
+        assert_eq!(read_all(&objects, content), noise(number, 1 << 20));
+    }
+    check_sound(&objects, "reopened");
 }
