@@ -141,10 +141,12 @@ impl Objects {
         match *content {
             FileContent::Empty => {}
             FileContent::Chunk { id, size } => {
-                let chunk = self.get_cached(Kind::Chunk, id)?;
-                self.copy_part(&chunk, id, size, offset, buffer)?;
+                let chunk = check_length(id, self.get_cached(Kind::Chunk, id)?, size)?;
+                copy_from(&chunk, offset, buffer);
             }
-            FileContent::Chunks { list, .. } => self.read_chunks(list, offset, buffer)?,
+            FileContent::Chunks { list, size } => {
+                self.read_chunks(&self.top_list(list, size)?, offset, buffer)?
+            }
             FileContent::Plain { id, .. } => {
                 let (file, path) = self.plain_file(id)?;
                 file.read_exact_at(buffer, offset).at("read", &path)?;
@@ -153,57 +155,47 @@ impl Objects {
         Ok(length)
     }
 
-    fn read_chunks(&self, top: ObjectId, mut offset: u64, mut buffer: &mut [u8]) -> Result<(), ObjectsError> {
+    fn read_chunks(
+        &self,
+        top: &ChunkList,
+        mut offset: u64,
+        mut buffer: &mut [u8],
+    ) -> Result<(), ObjectsError> {
         while !buffer.is_empty() {
             // Where the part under way begins in the file, and the part.
             let mut start = 0;
-            let mut list = self.list(top, None)?;
+            let mut below = None;
             let part = loop {
-                let part = list.part_at(offset - start).ok_or_else(|| damaged_list(top))?;
+                let list = below.as_ref().unwrap_or(top);
+                let part = list.part_at(offset - start).ok_or_else(|| damaged_list(list.id_at(0)))?;
                 start += part.start;
                 match part.kind {
                     Kind::Chunk => break part,
-                    _ => list = self.list(part.id, Some((&list, &part)))?,
+                    _ => below = Some(self.list_below(list, &part)?),
                 }
             };
             let inside = offset - start;
-            let length = (part.end - part.start - inside).min(buffer.len() as u64) as usize;
+            let length = (part.length() - inside).min(buffer.len() as u64) as usize;
             let (now, later) = buffer.split_at_mut(length);
-            let chunk = self.get_cached(Kind::Chunk, part.id)?;
-            self.copy_part(&chunk, part.id, part.end - part.start, inside, now)?;
+            let chunk = check_length(part.id, self.get_cached(Kind::Chunk, part.id)?, part.length())?;
+            copy_from(&chunk, inside, now);
             offset += length as u64;
             buffer = later;
         }
         Ok(())
     }
 
-    /// Fills `buffer` from a chunk that should be `size` bytes long.
-    fn copy_part(
-        &self,
-        chunk: &[u8],
-        id: ObjectId,
-        size: u64,
-        offset: u64,
-        buffer: &mut [u8],
-    ) -> Result<(), ObjectsError> {
-        if chunk.len() as u64 != size {
-            return Err(ObjectsError::Damaged { id, place: "a reference with another length".to_owned() });
-        }
-        // `read_at` has cut the buffer to the size, and the offset is below it.
-        let offset = offset as usize;
-        buffer.copy_from_slice(&chunk[offset..offset + buffer.len()]);
-        Ok(())
+    /// The topmost list of a file of `size` bytes.
+    fn top_list(&self, id: ObjectId, size: u64) -> Result<ChunkList, ObjectsError> {
+        let list = ChunkList::new(self.get_cached(Kind::ChunkList, id)?);
+        list.filter(|list| list.total() == size).ok_or_else(|| damaged_list(id))
     }
 
-    /// A list; one below another must be what that says it is.
-    fn list(&self, id: ObjectId, above: Option<(&ChunkList, &Part)>) -> Result<ChunkList, ObjectsError> {
-        ChunkList::new(self.get_cached(Kind::ChunkList, id)?)
-            .filter(|list| {
-                above.is_none_or(|(above, part)| {
-                    list.level() + 1 == above.level() && list.total() == part.end - part.start
-                })
-            })
-            .ok_or_else(|| damaged_list(id))
+    /// The list that a part of the list `above` refers to.
+    fn list_below(&self, above: &ChunkList, part: &Part) -> Result<ChunkList, ObjectsError> {
+        let fits = |list: &ChunkList| list.level() + 1 == above.level() && list.total() == part.length();
+        let list = ChunkList::new(self.get_cached(Kind::ChunkList, part.id)?);
+        list.filter(fits).ok_or_else(|| damaged_list(part.id))
     }
 
     fn get_cached(&self, kind: Kind, id: ObjectId) -> Result<Arc<[u8]>, ObjectsError> {
@@ -222,13 +214,10 @@ impl Objects {
         each: &mut dyn FnMut(&Part) -> Result<(), ObjectsError>,
     ) -> Result<(), ObjectsError> {
         for place in 0..list.len() {
-            let part = list.part(place).ok_or_else(|| ObjectsError::Damaged {
-                id: list.id_at(place),
-                place: "a chunk list that is not in order".to_owned(),
-            })?;
+            let part = list.part(place).ok_or_else(|| damaged_list(list.id_at(place)))?;
             match part.kind {
                 Kind::Chunk => each(&part)?,
-                _ => self.each_chunk(&self.list(part.id, Some((list, &part)))?, each)?,
+                _ => self.each_chunk(&self.list_below(list, &part)?, each)?,
             }
         }
         Ok(())
@@ -239,14 +228,14 @@ impl Objects {
     pub fn copy_to(&self, content: &FileContent, target: &File) -> Result<(), ObjectsError> {
         match *content {
             FileContent::Empty => Ok(()),
-            FileContent::Chunk { id, .. } => {
-                let chunk = self.get(Kind::Chunk, id)?;
+            FileContent::Chunk { id, size } => {
+                let chunk = check_length(id, self.get(Kind::Chunk, id)?, size)?;
                 target.write_all_at(&chunk, 0).map_err(|error| write_error(target, error))
             }
-            FileContent::Chunks { list, .. } => {
+            FileContent::Chunks { list, size } => {
                 let mut offset = 0;
-                self.each_chunk(&self.list(list, None)?, &mut |part| {
-                    let chunk = self.get(Kind::Chunk, part.id)?;
+                self.each_chunk(&self.top_list(list, size)?, &mut |part| {
+                    let chunk = check_length(part.id, self.get(Kind::Chunk, part.id)?, part.length())?;
                     target.write_all_at(&chunk, offset).map_err(|error| write_error(target, error))?;
                     offset += chunk.len() as u64;
                     Ok(())
@@ -271,6 +260,20 @@ impl Objects {
     fn plain_file(&self, id: ObjectId) -> Result<(File, PathBuf), ObjectsError> {
         self.plain.open_file(id)?.ok_or(ObjectsError::Missing { id })
     }
+}
+
+/// The chunk, unless it is not as long as what refers to it says.
+fn check_length(id: ObjectId, chunk: Arc<[u8]>, length: u64) -> Result<Arc<[u8]>, ObjectsError> {
+    if chunk.len() as u64 == length {
+        return Ok(chunk);
+    }
+    Err(ObjectsError::Damaged { id, place: "a reference with another length".to_owned() })
+}
+
+/// Fills `buffer` from a chunk; both ends are within it.
+fn copy_from(chunk: &[u8], offset: u64, buffer: &mut [u8]) {
+    let offset = offset as usize;
+    buffer.copy_from_slice(&chunk[offset..offset + buffer.len()]);
 }
 
 fn damaged_list(id: ObjectId) -> ObjectsError {

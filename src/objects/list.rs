@@ -39,6 +39,13 @@ pub(super) struct Part {
     pub(super) end: u64,
 }
 
+impl Part {
+    /// How long it is in bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.end - self.start
+    }
+}
+
 impl ChunkList {
     /// Takes the content of a list object; `None` when it is not one.
     pub(super) fn new(bytes: Arc<[u8]>) -> Option<ChunkList> {
@@ -170,5 +177,102 @@ fn total(list: &[u8]) -> u64 {
     match list[HEADER_LEN..].last_chunk() {
         Some(end) => u64::from_le_bytes(*end),
         None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// Chunks of a made-up file: names and lengths.
+    fn chunks(count: u64) -> Vec<(ObjectId, u64)> {
+        (0..count).map(|number| (ObjectId::of(Kind::Chunk, &number.to_le_bytes()), number % 7 + 1)).collect()
+    }
+
+    /// The lists of a file: the topmost and all by name.
+    fn build(chunks: &[(ObjectId, u64)]) -> (ObjectId, HashMap<ObjectId, ChunkList>) {
+        let mut lists = HashMap::new();
+        let mut put = |bytes: &[u8]| {
+            let id = ObjectId::of(Kind::ChunkList, bytes);
+            lists.insert(id, ChunkList::new(bytes.into()).expect("a list is well-formed"));
+            Ok(id)
+        };
+        let mut builder = Builder::new(&mut put);
+        for (id, length) in chunks {
+            builder.push(*id, *length).unwrap();
+        }
+        let top = builder.finish().unwrap();
+        (top, lists)
+    }
+
+    fn leaves(lists: &HashMap<ObjectId, ChunkList>, top: ObjectId, found: &mut Vec<(ObjectId, u64)>) {
+        let list = &lists[&top];
+        for place in 0..list.len() {
+            let part = list.part(place).unwrap();
+            match part.kind {
+                Kind::Chunk => found.push((part.id, part.length())),
+                _ => {
+                    assert_eq!(lists[&part.id].total(), part.length());
+                    assert_eq!(lists[&part.id].level() + 1, list.level());
+                    leaves(lists, part.id, found);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lists_of_every_height_hold_all_chunks_in_order() {
+        for count in [1, 2, 900, 5_000, 30_000] {
+            let chunks = chunks(count);
+            let (top, lists) = build(&chunks);
+            let mut found = Vec::new();
+            leaves(&lists, top, &mut found);
+            assert!(found == chunks, "{count} chunks");
+            assert!(lists.len() == 1 || lists[&top].level() > 0);
+        }
+    }
+
+    #[test]
+    fn a_change_makes_one_new_list_a_level() {
+        let mut chunks = chunks(30_000);
+        let (_, before) = build(&chunks);
+        chunks.insert(15_000, (ObjectId::of(Kind::Chunk, b"inserted"), 5));
+        let (_, after) = build(&chunks);
+        let new = after.keys().filter(|id| !before.contains_key(id)).count();
+        assert!(before.len() > 10 && new <= 3, "{new} of {} lists are new", after.len());
+    }
+
+    #[test]
+    fn positions_are_found_at_their_edges() {
+        let (top, lists) = build(&chunks(100));
+        let list = &lists[&top];
+        for place in 0..list.len() {
+            let part = list.part(place).unwrap();
+            assert_eq!(list.part_at(part.start), Some(part));
+            assert_eq!(list.part_at(part.end - 1), Some(part));
+        }
+        assert_eq!(list.part_at(list.total()), None);
+        assert_eq!(list.part(list.len()), None);
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused() {
+        let entry = [0; ENTRY_LEN];
+        let bytes = |head: [u8; 2], entries: &[u8]| Arc::from([&head[..], entries].concat());
+        assert!(ChunkList::new(bytes([VERSION, 0], &entry)).is_some());
+        for wrong in [
+            bytes([VERSION + 1, 0], &entry),
+            bytes([VERSION, LEVEL_MAX + 1], &entry),
+            bytes([VERSION, 0], &[]),
+            bytes([VERSION, 0], &entry[1..]),
+            Arc::from([]),
+        ] {
+            assert!(ChunkList::new(wrong).is_none());
+        }
+        // Ends that do not ascend.
+        let list = ChunkList::new(bytes([VERSION, 0], &entry)).unwrap();
+        assert_eq!((list.part(0), list.part_at(0)), (None, None));
     }
 }

@@ -79,9 +79,7 @@ impl Packs {
         }
         media.sync_names()?;
         let totals = index.totals()?;
-        // A number is never used twice: neither one of a pack that is gone, nor one the index remembers.
-        let unused =
-            numbers.last().copied().max(known.last_key_value().map(|(number, _)| *number)).unwrap_or(0) + 1;
+        let unused = numbers.last().map_or(1, |newest| newest + 1);
         let appender = match newest {
             Some((number, Some(len), file)) if number + 1 == unused => {
                 Appender::resume(number, file, len, previous_len, totals)

@@ -83,6 +83,7 @@ impl Objects {
         if content.len() > OBJECT_BYTES_MAX {
             return Err(ObjectsError::TooLarge { length: content.len() });
         }
+        debug_assert!(kind != Kind::Plain, "plain files are put with put_file");
         let id = ObjectId::of(kind, content);
         let Found::Nowhere(ticket) = self.packs.find(id)? else { return Ok(id) };
         let compressed = codec::compress(content);

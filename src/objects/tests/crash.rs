@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::media::Directory;
 use super::super::packs::Sizes;
 use super::disk::{Disk, Faults, Numbers};
 use super::*;
@@ -71,7 +72,8 @@ fn check_has(objects: &Objects, numbers: &[u64], context: &str) {
         let content = object(*number);
         let id = ObjectId::of(Kind::Chunk, &content);
         let found = objects.get(Kind::Chunk, id);
-        assert_eq!(found.as_deref().ok(), Some(&content[..]), "{number} {context}: {found:?}");
+        let is_there = found.as_ref().is_ok_and(|found| found[..] == content[..]);
+        assert!(is_there, "object {number} {context}: {:?}", found.err());
     }
 }
 
@@ -224,7 +226,7 @@ fn a_full_disk_below_packs_index_and_plain_files_is_survived() {
     Objects::create(&directory).unwrap();
     let objects = Objects::open_on(
         &directory,
-        Arc::new(super::super::media::Directory::new(&directory.join("packs"))),
+        Arc::new(Directory::new(&directory.join("packs"))),
         Sizes { pack_bytes: 1 << 20, buffer_bytes: 20_000, dirty_bytes: 100_000, batch_objects: 500 },
     )
     .unwrap();
