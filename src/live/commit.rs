@@ -2,7 +2,8 @@
 //!
 //! A batch is what was pending in all volumes at one instant: their locks are held together while it is gathered, so
 //! that what is on the disk is always a state that existed. Contents that must not be lost are flushed before the
-//! rows that refer to them are committed; upper files are deleted after the commit that lets go of them.
+//! rows that refer to them are committed; upper files are deleted after the commit that lets go of them. A commit that
+//! fails is tried again every second; nothing of it is forgotten, and what takes space is refused meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -181,9 +182,16 @@ impl Shared {
                 volume.gather(state, &mut changes, &mut flush);
             }
         }
-        let result = self.write(&changes, &flush);
+        let mut result = self.write(&changes, &flush);
+        if matches!(result, Err(LiveError::NoSpace)) && self.reserve.release() {
+            log::warn!("the disk is full: using the space kept back for this");
+            result = self.write(&changes, &flush);
+        }
         for volume in &volumes {
             volume.finish_commit(result.is_ok());
+        }
+        if result.is_ok() {
+            self.reserve.refill();
         }
         result
     }

@@ -14,6 +14,8 @@ mod collect;
 mod plan;
 mod settle;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

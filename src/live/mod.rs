@@ -30,6 +30,7 @@ mod load;
 mod namespace;
 mod node;
 mod recovery;
+mod reserve;
 mod rows;
 mod settings;
 mod state;

@@ -4,8 +4,10 @@ mod basics;
 mod driver;
 mod freezing;
 mod generated;
+mod limits;
 mod model;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -19,8 +21,9 @@ pub(super) const NUMBER: VolumeNumber = VolumeNumber(7);
 
 /// A store with its overlay.
 pub(super) struct Store {
-    pub(super) directory: TempDir,
+    _directory: TempDir,
     pub(super) trees: Arc<Trees>,
+    pub(super) live: PathBuf,
     pub(super) volumes: Option<Arc<Volumes>>,
 }
 
@@ -40,15 +43,15 @@ impl Store {
         let objects = directory.path().join("objects");
         std::fs::create_dir(&objects).unwrap();
         Objects::create(&objects).unwrap();
-        let trees = Arc::new(Trees::new(Arc::new(Objects::open(&objects).unwrap()), 1 << 20));
-        let mut store = Store { directory, trees, volumes: None };
+        let trees = Arc::new(Trees::new(Arc::new(Objects::open(&objects).unwrap()), 64 << 20));
+        let live = directory.path().join("live");
+        let mut store = Store { _directory: directory, trees, live, volumes: None };
         store.open();
         store
     }
 
     pub(super) fn open(&mut self) {
-        let directory = self.directory.path().join("live");
-        self.volumes = Some(Volumes::open(&directory, Arc::clone(&self.trees)).unwrap());
+        self.volumes = Some(Volumes::open(&self.live, Arc::clone(&self.trees)).unwrap());
     }
 
     pub(super) fn volumes(&self) -> &Arc<Volumes> {
@@ -71,6 +74,15 @@ impl Store {
 
     pub(super) fn attach(&self, number: u32, base: &Root) -> Arc<Volume> {
         self.volumes().attach(VolumeNumber(number), base.clone(), Access::Writable).unwrap()
+    }
+
+    /// How many upper files there are.
+    pub(super) fn upper_files(&self) -> usize {
+        fn count(directory: &Path) -> usize {
+            let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+            entries.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
+        }
+        count(&self.live.join("upper"))
     }
 
     pub(super) fn volume(&self) -> Arc<Volume> {
@@ -102,6 +114,13 @@ pub(super) fn content(volume: &Volume, id: NodeId) -> Vec<u8> {
     let count = volume.read(handle, 0, &mut bytes).unwrap();
     bytes.truncate(count);
     volume.release(handle).unwrap();
+    bytes
+}
+
+/// Bytes that cannot be compressed, always the same.
+pub(super) fn noise(count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
     bytes
 }
 

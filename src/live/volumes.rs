@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::commit::Committer;
 use super::recovery;
+use super::reserve::Reserve;
 use super::rows::{self, Engine, RowChange};
 use super::upper::{Uppers, failed};
 use super::{Access, LiveError, SpaceReport, Volume, VolumeNumber};
@@ -22,6 +23,7 @@ pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) uppers: Uppers,
     pub(super) committer: Committer,
+    pub(super) reserve: Reserve,
     /// Held through a commit; whoever takes rows or files away holds it too.
     pub(super) commit_lock: Mutex<()>,
     pub(super) volumes: Mutex<BTreeMap<VolumeNumber, Arc<Volume>>>,
@@ -53,6 +55,7 @@ impl Volumes {
             engine,
             uppers,
             committer: Committer::default(),
+            reserve: Reserve::new(directory.join("reserve")),
             commit_lock: Mutex::new(()),
             volumes: Mutex::new(BTreeMap::new()),
             next_handle: AtomicU64::new(1),

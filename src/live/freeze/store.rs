@@ -42,7 +42,7 @@ impl Volume {
         Ok(FrozenTree { root, unstable: std::mem::take(&mut plan.unstable) })
     }
 
-    fn store_contents(&self, contents: &mut [PlannedContent]) -> Result<(), LiveError> {
+    pub(super) fn store_contents(&self, contents: &mut [PlannedContent]) -> Result<(), LiveError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::with_capacity(contents.len()));

@@ -319,7 +319,7 @@ impl Driver {
 
     pub(super) fn freeze(&mut self) -> Root {
         let frozen = self.volume().freeze().unwrap();
-        assert_eq!(frozen.unstable, Vec::<std::path::PathBuf>::new());
+        assert_eq!(frozen.unstable, Vec::<PathBuf>::new());
         let mut links = BTreeMap::new();
         let totals = self.check_tree(&frozen.root, ROOT, frozen.root.tree, &mut links);
         assert_eq!(frozen.root.totals, totals);
