@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::fs::{self, Permissions};
-use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -88,8 +87,9 @@ fn connection_of_child() -> Connection {
     connection
 }
 
+#[expect(clippy::print_stdout, reason = "the test that started this process waits for it")]
 fn ready() {
-    writeln!(std::io::stdout(), "\nready").unwrap();
+    println!("\nready");
 }
 
 /// Half of a transfer each, so that only whole transactions keep the sum; many pages are touched.
