@@ -44,6 +44,16 @@ impl Volume {
 
     /// As [`Volume::freeze`] on each of `volumes`, all at the same instant. No volume may be there twice.
     pub fn freeze_together(volumes: &[&Volume]) -> Result<Vec<FrozenTree>, LiveError> {
+        Volume::freeze_together_then(volumes, || ())
+    }
+
+    /// As [`Volume::freeze_together`]; calls `taken` once when the instant is taken and writers go on: nothing that
+    /// changes from then on is in the result. Storing, which takes most of the time, comes after it. Who keeps
+    /// writers of a database waiting for the instant lets them go here. Not called when the instant is not taken.
+    pub fn freeze_together_then(
+        volumes: &[&Volume],
+        taken: impl FnOnce(),
+    ) -> Result<Vec<FrozenTree>, LiveError> {
         // Locks are taken in the order of numbers, so that two freezes never wait for each other.
         let mut ordered: Vec<&Volume> = volumes.to_vec();
         ordered.sort_by_key(|volume| volume.number);
@@ -65,6 +75,7 @@ impl Volume {
         };
         let mut frozen = Vec::with_capacity(ordered.len());
         let stored = collected.and_then(|()| {
+            taken();
             ordered.iter().zip(&mut plans).try_for_each(|(volume, plan)| {
                 frozen.push((volume.number, volume.store(plan)?));
                 Ok(())
