@@ -1,24 +1,22 @@
 //! Databases with real processes: writers that compete for locks and are killed, workers that run as the owner.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+#[path = "common/bank.rs"]
+mod bank;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bank::{BALANCE, PATIENCE, connection_of_child, ready, start};
 use rusqlite::Connection;
 use sitefs::base::accounts::User;
-use sitefs::base::process::{Command, Conversation, Ending};
+use sitefs::base::process::{Command, Ending};
 use sitefs::database::worker::{VERB, Worker};
 use sitefs::database::{
     Database, DatabaseError, DatabaseUrl, Difference, Problem, Summary, open_dump, try_dump,
 };
-
-/// Long enough for any machine; nothing here waits so long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// What every state of the accounts adds up to.
-const BALANCE: i64 = 100_000;
 
 struct Site {
     directory: tempfile::TempDir,
@@ -43,18 +41,7 @@ impl Site {
 
     /// Makes a bank: accounts of which every committed state has the same sum, and a ledger of transfers.
     fn bank(&self, name: &str, journal: &str) -> Database {
-        let connection = Connection::open(self.path(name)).unwrap();
-        connection
-            .execute_batch(&format!(
-                "PRAGMA journal_mode = {journal};
-                 CREATE TABLE account(id INTEGER PRIMARY KEY, balance INT, filler BLOB);
-                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
-                 INSERT INTO account SELECT i, {BALANCE} / 1000, randomblob(500) FROM n;
-                 CREATE TABLE ledger(amount INT, note TEXT);
-                 CREATE INDEX by_amount ON ledger(amount);"
-            ))
-            .unwrap();
-        connection.close().unwrap();
+        bank::make(&self.path(name), journal);
         self.database(name)
     }
 }
@@ -63,52 +50,10 @@ fn url(name: &str) -> DatabaseUrl {
     format!("sqlite:{name}").parse().unwrap()
 }
 
-/// Starts the test `name` below as a process of its own. Dropped, it is killed.
-fn start(name: &str, database: &Path, journal: &str) -> Conversation {
-    let command = Command::new(std::env::current_exe().unwrap())
-        .arguments(["--ignored", "--exact", name, "--nocapture"])
-        .env("TEST_DATABASE", database)
-        .env("TEST_JOURNAL", journal);
-    let mut child = command.converse().unwrap();
-    while child.receive(PATIENCE).unwrap() != "ready" {}
-    child
-}
-
-/// The database that a child process was started for.
-fn connection_of_child() -> Connection {
-    let connection = Connection::open(std::env::var_os("TEST_DATABASE").unwrap()).unwrap();
-    connection.busy_timeout(PATIENCE).unwrap();
-    let journal = std::env::var("TEST_JOURNAL").unwrap();
-    connection.query_row(&format!("PRAGMA journal_mode = {journal}"), [], |_| Ok(())).unwrap();
-    // So small that pages of unfinished transactions are written to the file.
-    connection
-        .execute_batch("PRAGMA cache_size = 10; PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 50")
-        .unwrap();
-    connection
-}
-
-#[expect(clippy::print_stdout, reason = "the test that started this process waits for it")]
-fn ready() {
-    println!("\nready");
-}
-
-/// Half of a transfer each, so that only whole transactions keep the sum; many pages are touched.
-const TRANSFER: &str = "
-    UPDATE account SET balance = balance - 1, filler = randomblob(500) WHERE id % 4 = abs(random()) % 4;
-    INSERT INTO ledger SELECT balance, hex(randomblob(50)) FROM account WHERE id < 50;
-    UPDATE account SET balance = balance + (SELECT 100000 - sum(balance) FROM account) WHERE id = 1;
-    DELETE FROM ledger WHERE rowid IN (SELECT rowid FROM ledger ORDER BY amount LIMIT 30);";
-
 #[test]
 #[ignore = "a process of other tests: transfers for ever"]
 fn child_that_writes() {
-    let connection = connection_of_child();
-    ready();
-    loop {
-        connection.execute_batch(&format!("BEGIN IMMEDIATE; {TRANSFER} COMMIT")).unwrap();
-        // Even requests of a busy site have gaps between them.
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    bank::write_for_ever();
 }
 
 #[test]
@@ -156,8 +101,7 @@ fn assert_captured(captured: &Site, name: &str, expected: &Summary, what: &str) 
     assert_eq!(frozen.findings, Vec::<String>::new(), "{what}");
     assert_eq!(Difference::between(expected, &frozen.summary), Difference::default(), "{what}");
     let connection = Connection::open(captured.path(name)).unwrap();
-    let sum: i64 = connection.query_row("SELECT sum(balance) FROM account", [], |row| row.get(0)).unwrap();
-    assert_eq!(sum, BALANCE, "{what}");
+    assert_eq!(bank::balance(&connection).unwrap(), BALANCE, "{what}");
     drop(connection);
     assert_eq!(captured.database(name).summary().unwrap(), *expected, "{what}");
 }
@@ -227,8 +171,11 @@ fn the_transaction_of_a_killed_writer_is_rolled_back_by_the_hold() {
         fs::copy(site.path("db"), naive.path("db")).unwrap();
         if journal != "WAL" {
             let torn = Connection::open(naive.path("db")).unwrap();
-            let sum = torn.query_row("SELECT sum(balance) FROM account", [], |row| row.get::<_, i64>(0));
-            assert_ne!(sum.ok(), Some(BALANCE), "{journal}: a copy without the hold should be torn");
+            assert_ne!(
+                bank::balance(&torn).ok(),
+                Some(BALANCE),
+                "{journal}: a copy without the hold should be torn"
+            );
         }
         let hold = database.hold(PATIENCE).unwrap();
         let captured = Site::new();
@@ -254,8 +201,7 @@ fn a_hold_stops_writers_alone_and_ends_with_who_holds() {
         let reader = Connection::open(&path).unwrap();
         let mut hold = database.hold(PATIENCE).unwrap();
         assert!(write_once(&path).is_err(), "{journal}");
-        let sum: i64 = reader.query_row("SELECT sum(balance) FROM account", [], |row| row.get(0)).unwrap();
-        assert_eq!(sum, BALANCE);
+        assert_eq!(bank::balance(&reader).unwrap(), BALANCE);
         hold.check().unwrap();
         hold.release().unwrap();
         write_once(&path).unwrap();

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use sitefs::base::Timestamp;
 use sitefs::fuse::{Session, SessionOptions};
-use sitefs::live::{Access, FileSystem, Namespace, NamespaceEntry, VolumeNumber, Volumes};
+use sitefs::live::{Access, FileSystem, Namespace, NamespaceEntry, Volume, VolumeNumber, Volumes};
 use sitefs::objects::Objects;
 use sitefs::trees::{Attributes, ImportOptions, Root, Totals, Trees};
 
@@ -105,6 +105,16 @@ impl Served {
         let input = self.input.as_mut().expect("the serving process was not ended");
         writeln!(input, "{line}").unwrap();
         self.await_line("done");
+    }
+
+    /// Freezes `work` and shows its state as `name` in the root; calls `taken` as soon as the instant is taken.
+    pub fn freeze<T>(&mut self, name: &str, taken: impl FnOnce() -> T) -> T {
+        let input = self.input.as_mut().expect("the serving process was not ended");
+        writeln!(input, "freeze {name}").unwrap();
+        self.await_line("taken");
+        let result = taken();
+        self.await_line("done");
+        result
     }
 
     /// Ends it as a power cut would, but for the machine.
@@ -209,11 +219,14 @@ pub fn serve() {
     };
     let volumes = Volumes::open(&directory.join("live"), trees).unwrap();
     let filesystem = FileSystem::new(Arc::clone(&volumes));
+    let mut attached = Vec::new();
     for (number, base, access) in
         [(1, empty, Access::Writable), (2, content.clone(), Access::ReadOnly), (3, content, Access::Writable)]
     {
-        filesystem.add_volume(volumes.attach(VolumeNumber(number), base, access).unwrap());
+        attached.push(volumes.attach(VolumeNumber(number), base, access).unwrap());
     }
+    let work = Arc::clone(&attached[0]);
+    attached.into_iter().for_each(|volume| filesystem.add_volume(volume));
     let mut namespace = Namespace::default();
     for (name, number) in [("work", 1), ("base", 2), ("copy", 3)] {
         namespace.entries.insert(name.to_owned(), NamespaceEntry::Volume(VolumeNumber(number)));
@@ -226,6 +239,7 @@ pub fn serve() {
     let options = SessionOptions { passthrough };
     let session = Session::mount(Arc::clone(&filesystem), &directory.join("root"), options).unwrap();
     println!("\nserving");
+    let mut frozen_count = 0;
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
         let words: Vec<&str> = line.split(' ').collect();
@@ -246,6 +260,14 @@ pub fn serve() {
             }
             ["remove", name] => {
                 namespace.entries.remove(name);
+            }
+            ["freeze", name] => {
+                let frozen = Volume::freeze_together_then(&[&work], || println!("taken")).unwrap().remove(0);
+                assert!(frozen.unstable.is_empty(), "written while it was copied: {:?}", frozen.unstable);
+                frozen_count += 1;
+                let number = VolumeNumber(100 + frozen_count);
+                filesystem.add_volume(volumes.attach(number, frozen.root, Access::ReadOnly).unwrap());
+                namespace.entries.insert(name.to_owned(), NamespaceEntry::Volume(number));
             }
             ["unmount"] => {
                 session.unmount(Duration::ZERO).unwrap();
