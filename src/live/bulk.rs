@@ -47,8 +47,6 @@ impl Volume {
         let put = self.put(path, Node::made(body, mode, owner), false);
         if put.is_err() {
             self.shared.uppers.remove(self.number, number);
-        } else {
-            self.state.lock().pending.flush.insert(number);
         }
         put
     }
@@ -205,6 +203,10 @@ impl Volume {
         self.drop_all(state, &doomed, now);
         node.home = Some(Home { directory, key: key.clone() });
         node.changed = now;
+        if let Body::Upper(upper) = &node.body {
+            // In the same commit as its row, or a crash could leave the name with an empty file.
+            state.pending.flush.insert(upper.number);
+        }
         state.insert_node(local, node);
         state.touch(local);
         stamp(state, directory, now);

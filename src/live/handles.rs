@@ -18,7 +18,7 @@ use super::filesystem::{OpenedFile, Served};
 use super::node::{Body, Node};
 use super::settings::without_privileges;
 use super::state::{OpenHandle, State};
-use super::upper::failed;
+use super::upper::{self, facts, failed};
 use super::{Handle, LiveError, NodeId, OpenMode, Volume};
 use crate::base::Timestamp;
 use crate::objects::FileContent;
@@ -58,10 +58,19 @@ impl Volume {
                 upper.size = 0;
             }
         }
+        let node = self.node(&mut state, local)?;
+        if mode.write && node.open.writers == 0 && facts(&file)?.modified != node.modified {
+            // From now on the file's own time counts, and the node's may have been set while it was closed.
+            upper::set_modified(&file, node.modified)?;
+        }
         let opened = self.register(&mut state, local, mode, past_program, Some(file))?;
         if mode.write {
             let node = self.node(&mut state, local)?;
             node.open.writers += 1;
+            if matches!(opened.served, Served::Backing(_)) {
+                // Nobody will tell of the first write.
+                node.mode = without_privileges(node.mode);
+            }
             if let Body::Upper(upper) = &mut node.body {
                 upper.written = true;
                 upper.stored = None;

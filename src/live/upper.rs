@@ -68,7 +68,7 @@ impl Uppers {
     /// Makes the contents of the given files durable; missing ones are passed by.
     pub(super) fn sync(&self, numbers: &[(VolumeNumber, u64)]) -> Result<(), LiveError> {
         /// From here on one flush of the whole file system costs less than one of each file.
-        const SINGLE_SYNCS_MAX: usize = 16;
+        const SINGLE_SYNCS_MAX: usize = 64;
         if numbers.len() > SINGLE_SYNCS_MAX {
             return self.sync_everything();
         }

@@ -22,8 +22,8 @@ use crate::trees::{self, Entry, NameKey};
 
 /// How many marks are looked at before others get the lock.
 const MARKS_AT_ONCE: usize = 64;
-/// How often a file that is being written past this program is copied before it is called unstable.
-const COPIES_MAX: usize = 4;
+/// How often it is tried to copy a file that is being written past this program, before it is called unstable.
+const ATTEMPTS_MAX: usize = 5;
 /// A file written longer ago than this shows any later write in its times, however coarse the system's clock for
 /// them is (10 ms at most).
 const TIMES_SETTLE: Duration = Duration::from_millis(25);
@@ -84,7 +84,9 @@ impl Volume {
     fn copy_open_files(&self, plan: &mut Plan) -> Result<(), LiveError> {
         for content in &mut plan.contents {
             let Some(open) = &content.open else { continue };
-            if !self.copy_open_file(content.number, open)? {
+            let (modified, stable) = self.copy_open_file(content.number, open)?;
+            content.modified = Some(modified);
+            if !stable {
                 plan.unstable.push(open.path.clone());
             }
             content.size = facts(&self.shared.uppers.open_file(self.number, content.number)?)?.size;
@@ -92,28 +94,25 @@ impl Volume {
         Ok(())
     }
 
-    /// Copies one; whether the copy is one state of the file.
-    fn copy_open_file(&self, number: u64, open: &OpenSource) -> Result<bool, LiveError> {
-        for _ in 0..COPIES_MAX {
+    /// Copies one; its time, and whether the copy is one state of the file.
+    fn copy_open_file(&self, number: u64, open: &OpenSource) -> Result<(Timestamp, bool), LiveError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
             let before = facts(&open.file)?;
-            let copy = self.shared.uppers.create(self.number, number)?;
-            upper::copy(&open.file, &copy)?;
-            if !open.past_program {
-                return Ok(true);
-            }
+            let last = attempts == ATTEMPTS_MAX || !open.past_program;
+            // A write in the same tick of the clock as one before would not show in the times.
             let quiet = Timestamp::now().seconds_since(before.changed) > TIMES_SETTLE.as_secs_f64();
-            if quiet && facts(&open.file)? == before {
-                return Ok(true);
+            if quiet || last {
+                upper::copy(&open.file, &self.shared.uppers.create(self.number, number)?)?;
+                let stable = !open.past_program || quiet && facts(&open.file)? == before;
+                if stable || last {
+                    return Ok((before.modified, stable));
+                }
+                self.shared.uppers.remove(self.number, number);
             }
             std::thread::sleep(TIMES_SETTLE);
-            if facts(&open.file)? == before {
-                // Nothing was written after the first look, so nothing while it was copied.
-                return Ok(true);
-            }
-            self.shared.uppers.remove(self.number, number);
         }
-        upper::copy(&open.file, &self.shared.uppers.create(self.number, number)?)?;
-        Ok(false)
     }
 }
 
@@ -267,11 +266,7 @@ impl Collector<'_> {
             }
         };
         let node = self.volume.node(state, local)?;
-        let mut attributes = node.tree_attributes();
-        if let Some(facts) = node.written_facts()? {
-            attributes.mtime = facts.modified;
-        }
-        Ok(Planned::File { attributes, content })
+        Ok(Planned::File { attributes: node.tree_attributes(), content })
     }
 
     /// A file that nobody writes: from now on nobody can.
@@ -282,7 +277,7 @@ impl Collector<'_> {
         upper.sealed = true;
         let (number, size) = (upper.number, upper.size);
         state.held.insert(number);
-        Ok(PlannedContent { local, number, size, open: None, stored: None })
+        Ok(PlannedContent { local, number, size, open: None, modified: None, stored: None })
     }
 
     /// A file that is open for writing: it will be copied, and the next freeze must look at it again.
@@ -296,7 +291,7 @@ impl Collector<'_> {
         let past_program = node.open.backing > 0;
         state.touch(local);
         let open = Some(OpenSource { file: Arc::clone(&file), past_program, path });
-        Ok(PlannedContent { local, number, size: 0, open, stored: None })
+        Ok(PlannedContent { local, number, size: 0, open, modified: None, stored: None })
     }
 
     /// A path of a node from the root. Of a hard-linked one nobody knows a path; its number says which it is.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::base::Timestamp;
 use crate::objects::FileContent;
 use crate::trees::{self, Entry, NameKey, Root, Totals, TreeId};
 
@@ -38,6 +39,8 @@ pub(super) struct PlannedContent {
     /// Set for a file that is open for writing: it is copied to the upper file `number` first, which is then this
     /// freeze's own.
     pub(super) open: Option<OpenSource>,
+    /// When it was last written, if it is open for writing.
+    pub(super) modified: Option<Timestamp>,
     /// Where it is in the store, in the end.
     pub(super) stored: Option<FileContent>,
 }

@@ -13,7 +13,7 @@ use crate::live::node::ROOT;
 use crate::live::rows;
 use crate::live::{LiveError, Volume};
 use crate::objects::FileContent;
-use crate::trees::{Change, Entry, Node, Root, Totals, TreeId};
+use crate::trees::{Attributes, Change, Entry, Node, Root, Totals, TreeId};
 
 /// Files are hashed and compressed by this many threads at most: the store's lock is then the limit.
 const THREADS_MAX: usize = 8;
@@ -118,8 +118,10 @@ impl Volume {
         match planned {
             Planned::Entry(entry) => Ok(entry.clone()),
             Planned::File { attributes, content } => {
-                let stored = plan.contents[*content].stored.ok_or(LiveError::Invalid)?;
-                Ok(Entry { attributes: attributes.clone(), node: Node::File(stored) })
+                let content = &plan.contents[*content];
+                let stored = content.stored.ok_or(LiveError::Invalid)?;
+                let mtime = content.modified.unwrap_or(attributes.mtime);
+                Ok(Entry { attributes: Attributes { mtime, ..attributes.clone() }, node: Node::File(stored) })
             }
             Planned::Directory { local, attributes } => {
                 let (tree, totals) = match built.get(local) {

@@ -117,9 +117,6 @@ impl Driver {
             return;
         };
         expected.unwrap();
-        if write {
-            self.model.node(id).modified = None;
-        }
         let backing = match opened.served {
             Served::Backing(file) => Some(file),
             Served::Program => None,
