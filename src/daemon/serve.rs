@@ -14,7 +14,6 @@ use crate::fuse::mounts::Mounts;
 use crate::fuse::{Session, SessionOptions};
 use crate::live::FileSystem;
 use crate::site::{Library, Platform};
-use crate::update;
 
 /// How often it is looked whether the daemon is to stop.
 const STOP_POLL: Duration = Duration::from_millis(50);
@@ -134,9 +133,7 @@ impl Daemon {
                 log::error!("platform {} cannot be shown: {}", platform.name, failure.message);
             }
         }
-        for run in update::interrupt_running(&daemon.store.catalog)? {
-            log::warn!("the update of {0} was interrupted: sitefs update {0} --resume, or --abort", run.site);
-        }
+        daemon.settle_runs()?;
         Ok(daemon)
     }
 
