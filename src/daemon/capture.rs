@@ -111,7 +111,12 @@ impl Daemon {
     pub(super) fn hold_writes(&self, generation: &Generation) -> Result<WriteHold, Failure> {
         let site = self.site(&generation.name.site)?;
         let volume = self.volume(generation.volume)?;
-        let database = self.database(&site, generation)?;
+        // Nothing is written to a read-only generation, and the lock could not be had there. Whoever was in the middle
+        // of a transaction when it became so leaves a journal that is captured too, and SQLite rolls back.
+        let database = match volume.access() {
+            Access::Writable => self.database(&site, generation)?,
+            Access::ReadOnly => None,
+        };
         let hold = database.map(|database| database.hold(HELD_MAX)).transpose()?.map(Mutex::new);
         Ok(WriteHold { generation: generation.name.clone(), volume, hold })
     }
