@@ -1,6 +1,7 @@
 //! How the errors of the layers below become failures of a verb. They say themselves what failed.
 
-use crate::control::Failure;
+use crate::control::{Failure, FailureKind};
+use crate::update::UpdateError;
 
 macro_rules! fails_as_it_says {
     ($($error:ty),* $(,)?) => {
@@ -30,5 +31,24 @@ fails_as_it_says!(
     crate::objects::ObjectsError,
     crate::site::RecipeError,
     crate::trees::TreesError,
-    crate::update::UpdateError,
 );
+
+impl From<UpdateError> for Failure {
+    fn from(error: UpdateError) -> Failure {
+        let kind = match &error {
+            UpdateError::Refused(_) | UpdateError::Running { .. } | UpdateError::Interrupted { .. } => {
+                FailureKind::Refused
+            }
+            UpdateError::Journal(_)
+            | UpdateError::Recipe(_)
+            | UpdateError::NothingInterrupted { .. }
+            | UpdateError::Survey(_)
+            | UpdateError::Inspection(_) => FailureKind::Failed,
+        };
+        let failure = Failure::new(kind, error.to_string());
+        match std::error::Error::source(&error) {
+            Some(source) => failure.because(source),
+            None => failure,
+        }
+    }
+}
