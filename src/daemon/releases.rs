@@ -9,6 +9,7 @@ use crate::control::response::{Deployed, Switched};
 use crate::control::{At, Caller, Events, Failure, Target, request};
 use crate::history::SnapshotId;
 use crate::site::{Generation, GenerationName, GenerationState, Platform, Site};
+use crate::update::{CommandEnd, CommandRequest};
 
 impl Daemon {
     /// `cutover`. To a platform alone: its newest generation of the site, or the first one, made of the site as it is
@@ -29,7 +30,7 @@ impl Daemon {
                     return Err(Failure::usage(format!("generation {} is the newest, and live", live.name))
                         .hint("say what to switch to: --platform P, or --to GENERATION or SITE@ID"));
                 }
-                self.switch_to(&site, &live, &newest.name)
+                self.switch_to(&site, &live, &newest.name, events)
             }
             (Some(target), platform) => {
                 let platform = platform.as_ref().map(|name| self.platform(name)).transpose()?;
@@ -38,7 +39,7 @@ impl Daemon {
                         let platform = platform.map_or_else(|| self.platform(&live.platform), Ok)?;
                         self.move_to_platform(caller, &site, &live, &platform, events)
                     }
-                    _ => self.switch_to_target(&site, &live, target, platform),
+                    _ => self.switch_to_target(&site, &live, target, platform, events),
                 }
             }
             (None, Some(platform)) => {
@@ -52,7 +53,7 @@ impl Daemon {
                 }
                 let made = self.generations(&site.name)?;
                 match made.iter().rev().find(|generation| generation.platform == platform.name) {
-                    Some(newest) => self.switch_to(&site, &live, &newest.name),
+                    Some(newest) => self.switch_to(&site, &live, &newest.name, events),
                     None => self.move_to_platform(caller, &site, &live, &platform, events),
                 }
             }
@@ -60,12 +61,16 @@ impl Daemon {
     }
 
     /// `rollback`.
-    pub(super) fn rollback(&self, request: &request::Rollback) -> Result<Switched, Failure> {
+    pub(super) fn rollback(
+        &self,
+        request: &request::Rollback,
+        events: &dyn Events,
+    ) -> Result<Switched, Failure> {
         let _lock = self.lock_site(&request.site, "rollback")?;
         let site = self.site(&request.site)?;
         let live = self.live_generation(&site.name)?;
         if let Some(target) = &request.to {
-            return self.switch_to_target(&site, &live, target, None);
+            return self.switch_to_target(&site, &live, target, None, events);
         }
         let pointer = self.live_pointer(&site.name)?;
         let previous = pointer.previous.ok_or_else(|| {
@@ -76,7 +81,7 @@ impl Daemon {
                 ),
             )
         })?;
-        self.switch_to(&site, &live, &GenerationName { site: site.name.clone(), number: previous })
+        self.switch_to(&site, &live, &GenerationName { site: site.name.clone(), number: previous }, events)
     }
 
     /// `deploy`: the directory's code with the live site's database and data.
@@ -103,7 +108,7 @@ impl Daemon {
         let captured = super::capture::Captured { root: whole, ..captured };
         let snapshot = self.register(caller, &site, &live, captured, &message, None)?;
         let next = self.generation_from(&site, snapshot, &platform)?;
-        let switch_seconds = self.switch_held(&site.name, &live, &next, hold)?;
+        let switch_seconds = self.switch_held(&site, &live, &next, hold, events)?;
         Ok(Deployed {
             switched: self.switched(&site.name, &live, &next.name, started, switch_seconds)?,
             snapshot: self.snapshot_summary(snapshot)?,
@@ -141,6 +146,7 @@ impl Daemon {
         live: &Generation,
         target: &Target,
         platform: Option<Platform>,
+        events: &dyn Events,
     ) -> Result<Switched, Failure> {
         match target {
             Target::Generation(number) => {
@@ -153,7 +159,7 @@ impl Daemon {
                     ))
                     .hint("leave --platform out, or name a snapshot with --to SITE@ID"));
                 }
-                self.switch_to(site, live, &name)
+                self.switch_to(site, live, &name, events)
             }
             Target::Revision(revision) => {
                 let snapshot = self.resolve_snapshot(revision)?;
@@ -162,7 +168,7 @@ impl Daemon {
                     None => self.platform_of_snapshot(snapshot, live)?,
                 };
                 let next = self.generation_from(site, snapshot, &platform)?;
-                self.switch_to(site, live, &next.name)
+                self.switch_to(site, live, &next.name, events)
             }
         }
     }
@@ -178,14 +184,20 @@ impl Daemon {
     }
 
     /// Switches to an existing generation. The old generation's writes are held until it is read-only.
-    fn switch_to(&self, site: &Site, live: &Generation, to: &GenerationName) -> Result<Switched, Failure> {
+    fn switch_to(
+        &self,
+        site: &Site,
+        live: &Generation,
+        to: &GenerationName,
+        events: &dyn Events,
+    ) -> Result<Switched, Failure> {
         let started = Instant::now();
         if &live.name == to {
             return Err(Failure::usage(format!("generation {to} is live already")));
         }
         let next = self.show_generation(to)?;
         let hold = self.hold_writes(live)?;
-        let switch_seconds = self.switch_held(&site.name, live, &next, hold)?;
+        let switch_seconds = self.switch_held(site, live, &next, hold, events)?;
         self.switched(&site.name, live, to, started, switch_seconds)
     }
 
@@ -205,20 +217,29 @@ impl Daemon {
         let message = format!("before the move from {} to {}", live.platform, platform.name);
         let snapshot = self.register(caller, site, live, captured, &message, None)?;
         let next = self.generation_from(site, snapshot, platform)?;
-        let switch_seconds = self.switch_held(&site.name, live, &next, hold)?;
+        let switch_seconds = self.switch_held(site, live, &next, hold, events)?;
         self.switched(&site.name, live, &next.name, started, switch_seconds)
     }
 
     fn switch_held(
         &self,
-        site: &SiteName,
+        site: &Site,
         live: &Generation,
         next: &Generation,
         hold: super::capture::WriteHold,
+        events: &dyn Events,
     ) -> Result<f64, Failure> {
-        let switched = self.switch_live(site, live.name.number, next.name.number, &|| hold.check());
+        let switched = self.switch_live(&site.name, live.name.number, next.name.number, &|| hold.check());
         match switched {
-            Ok(_) => self.release_when_drained(hold),
+            Ok(_) => {
+                self.release_when_drained(hold);
+                if let Err(failure) = self.end_holding_mode(site, &next.name) {
+                    let GenerationName { site, number } = &next.name;
+                    events.warn(format!(
+                        "generation {number} of {site} is live, but may be in read-only mode still: {failure}"
+                    ));
+                }
+            }
             Err(_) => {
                 hold.release()?;
                 if next.state == GenerationState::Prepared {
@@ -227,6 +248,33 @@ impl Daemon {
             }
         }
         switched
+    }
+
+    /// Takes a generation that has become live out of the mode that the application is in while writes are held. An
+    /// update leaves the old generation in it, as that is read-only from then on; and so are snapshots of what is
+    /// held.
+    fn end_holding_mode(&self, site: &Site, of: &GenerationName) -> Result<(), Failure> {
+        let recipe = self.recipe(site)?;
+        let Some(mode) = recipe.holding_mode().filter(|_| !site.read_only) else { return Ok(()) };
+        let generation = self.generation(of)?;
+        let platform = self.platform(&generation.platform)?;
+        let facts = self.facts_on(site, of, &platform, generation.lane)?;
+        let request = CommandRequest {
+            generation: of.clone(),
+            line: mode.off.run.clone(),
+            user: recipe.user.clone(),
+            environment: facts.environment(&recipe.environment),
+            timeout_seconds: recipe.timeout_seconds_of(&mode.off),
+        };
+        let mut printed = String::new();
+        let end = self.run_command(&request, &mut |line| {
+            printed.push_str(line);
+            printed.push('\n');
+        })?;
+        match end {
+            CommandEnd::Status(0) => Ok(()),
+            _ => Err(Failure::failed(format!("`{}` failed", request.line)).because_of(printed)),
+        }
     }
 
     fn switched(
