@@ -1,0 +1,115 @@
+//! `sitefs update` from end to end: the real program, a real mount, real commands, in a temporary directory.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on has failed")]
+
+mod place;
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use place::{Place, read_only};
+
+#[test]
+fn an_update_is_one_switch_and_a_rollback_the_switch_back() {
+    let place = Place::new();
+    let site = place.import("site");
+    assert!(site.write("before"));
+
+    let plan = place.done(&["update", "site", "--platform", "two", "--dry-run"]);
+    assert_eq!((&plan["outcome"], plan["steps"].as_array().unwrap().len()), (&json!("planned"), 14));
+    assert_eq!(site.generations().len(), 1);
+
+    let report = place.done(&["update", "site", "--platform", "two"]);
+    assert_eq!(
+        [
+            &report["outcome"],
+            &report["from"],
+            &report["to"],
+            &report["old"]["platform"],
+            &report["new"]["platform"]
+        ],
+        ["updated", "one", "two", "one", "two"]
+    );
+    assert_eq!((&report["old"]["generation"], &report["new"]["generation"]), (&json!(1), &json!(2)));
+    let steps = report["steps"].as_array().unwrap();
+    assert!(steps.len() == 14 && steps.iter().all(|step| step["state"] == "done"), "{steps:?}");
+    assert_eq!(report["test"], Value::Null);
+    assert_eq!(
+        (&report["summary"]["tables_added"], &report["summary"]["files_added"]),
+        (&json!(1), &json!(2))
+    );
+    assert_eq!(
+        (&report["tables"][0]["table"], &report["tables"][0]["new_rows"]),
+        (&json!("added"), &json!(1))
+    );
+    let held = report["held_seconds"].as_f64().unwrap();
+    assert!(held > 0.0 && held < report["seconds"].as_f64().unwrap(), "{held}");
+    assert!(fs::read_to_string(report["log"].as_str().unwrap()).unwrap().contains("create table added"));
+    let snapshots = place.done(&["log", "site"]);
+    assert!(snapshots.to_string().contains(report["backup"].as_str().unwrap()));
+    site.assert_updated();
+    assert_eq!(site.notes(), ["first", "before", "after"]);
+
+    let back = place.done(&["rollback", "site"]);
+    assert_eq!((&back["from"]["generation"], &back["to"]["generation"]), (&json!(2), &json!(1)));
+    assert_eq!((site.platform().as_str(), site.tables().as_str()), ("one", "note"));
+    assert_eq!(site.notes(), ["first", "before"]);
+    assert_eq!(site.uploads(), ["after", "before", "first"]);
+    assert!(site.write("back"));
+    assert_eq!(read_only(&site.generation(2)), Some(30));
+
+    place.done(&["cutover", "site", "--platform", "two"]);
+    assert_eq!((site.platform().as_str(), site.tables().as_str()), ("two", "added note"));
+    assert_eq!(site.notes(), ["first", "before", "after"]);
+    assert_eq!(site.uploads(), ["after", "back", "before", "first"]);
+    assert_eq!(read_only(&site.generation(1)), Some(30));
+
+    let downgrade = ["update", "site", "--platform", "one"];
+    let refused = place.sitefs(&downgrade);
+    assert!(refused.exit == 3 && refused.stderr.contains("--allow-downgrade"), "{}", refused.stderr);
+    place.done(&[&downgrade[..], &["--allow-downgrade", "--dry-run"]].concat());
+    place.stop();
+}
+
+#[test]
+fn a_failure_before_the_switch_leaves_the_site_as_it_was() {
+    let place = Place::new();
+    let site = place.import("site");
+    for step in ["rehearse-update", "rehearse-checks", "hold", "prepare", "update", "checks", "switch"] {
+        place.set("fail", step);
+        let failed = place.sitefs(&["update", "site", "--platform", "two"]);
+        assert_eq!(failed.exit, 1, "{step}: {}", failed.stderr);
+        assert!(failed.stderr.contains("the gate is closed"), "{step}: {}", failed.stderr);
+        place.set("fail", "");
+        if step == "hold" {
+            // The command that switches the mode off is the same step's, and failed too.
+            assert_eq!(site.run().0, "interrupted");
+            place.done(&["update", "site", "--abort"]);
+        } else {
+            assert_eq!(site.run().0, "failed", "{step}");
+        }
+        site.assert_untouched();
+    }
+    place.stop();
+}
+
+#[test]
+fn a_check_that_fails_on_the_live_site_switches_back() {
+    let place = Place::new();
+    let site = place.import("site");
+    place.set("fail", "live-checks");
+    let ran = place.sitefs(&["update", "site", "--platform", "two"]);
+    assert_eq!(ran.exit, 4, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("switched back") && ran.stderr.contains("the gate is closed"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(site.run().0, "rolled_back");
+    site.assert_untouched();
+    assert_eq!(site.notes(), ["first", "after"]);
+    place.set("fail", "");
+    place.done(&["update", "site", "--platform", "two"]);
+    site.assert_updated();
+    place.stop();
+}
