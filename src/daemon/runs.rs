@@ -13,7 +13,7 @@ use crate::control::response::{
     ChangeKind, DiffSummary, FileChange, PlannedStep, RunState as ShownState, RunSummary, StepReport,
     TableChange, UpdateOutcome, UpdatePlan, UpdateReport, Updated,
 };
-use crate::control::{Caller, Event, Events, Failure, FailureKind, StepState as ShownStep, request};
+use crate::control::{Caller, Event, Events, Failure, FailureKind, Gone, StepState as ShownStep, request};
 use crate::history::SnapshotId;
 use crate::site::{Recipe, Site, User};
 use crate::trees::{Node, Root, Totals, TreesError};
@@ -55,6 +55,29 @@ fn undo(kind: StepKind) -> Option<&'static str> {
     }
 }
 
+/// Nobody waits for what is done when the daemon starts: warnings go to the log.
+struct Unwatched;
+
+impl Events for Unwatched {
+    fn send(&self, event: Event) {
+        if let Event::Warning { text } = event {
+            log::warn!("{text}");
+        }
+    }
+
+    fn data(&self, _: &[u8]) -> Result<(), Gone> {
+        Err(Gone)
+    }
+
+    fn input(&self, _: &mut [u8]) -> std::io::Result<usize> {
+        Ok(0)
+    }
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
 /// How much of a file is read at once for verification, in bytes.
 const READ_BYTES: usize = 1 << 20;
 
@@ -91,6 +114,23 @@ impl Daemon {
             return Ok(UpdateOutcome::Aborted(update_report(&run, &log)));
         }
         self.outcome(run)
+    }
+
+    /// After a crash: lets the site take writes again where they were held, and finishes what was being undone.
+    pub(super) fn settle(&self, site: &SiteName) {
+        let caller = Caller { uid: 0, user: "sitefs".to_owned() };
+        let operations = RunOperations { daemon: self, caller: &caller, events: &Unwatched };
+        let engine = Engine {
+            operations: &operations,
+            journal: &self.store.catalog,
+            events: &|_| {},
+            wish: &|| Wish::Continue,
+        };
+        match engine.settle(site) {
+            Ok(run) if run.obstacle.is_empty() => {}
+            Ok(run) => log::error!("the update of {site}: {}", run.obstacle),
+            Err(error) => log::error!("the update of {site}: {error}"),
+        }
     }
 
     fn outcome(&self, run: Run) -> Result<UpdateOutcome, Failure> {

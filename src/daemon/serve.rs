@@ -8,12 +8,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::{Daemon, Store, locks};
+use crate::base::process::kill_by_environment;
 use crate::base::{Lane, Timestamp, files};
 use crate::control::{Failure, Handler, Server, socket_path};
 use crate::fuse::mounts::Mounts;
 use crate::fuse::{Session, SessionOptions};
 use crate::live::FileSystem;
 use crate::site::{Library, Platform};
+use crate::update;
 
 /// How often it is looked whether the daemon is to stop.
 const STOP_POLL: Duration = Duration::from_millis(50);
@@ -89,6 +91,14 @@ impl Daemon {
         let store = Store::open(&options.store)?;
         let platforms: Vec<Platform> =
             store.catalog.list::<Platform>("")?.into_iter().map(|(_, platform)| platform).collect();
+        let interrupted = update::interrupt_running(&store.catalog)?;
+        for run in &interrupted {
+            // Before anything is mounted for them to go on in.
+            let killed = kill_by_environment("SITEFS_RUN", run.id.as_str());
+            if killed > 0 {
+                log::warn!("killed {killed} processes of the commands of run {}", run.id);
+            }
+        }
         let mounts = Mounts::new(&store.directory().join("staging"))?;
         let lanes = platforms.iter().flat_map(|platform| Lane::ALL.map(|lane| platform.directory_in(lane)));
         let ours: Vec<PathBuf> = std::iter::once(options.root.clone()).chain(lanes).collect();
@@ -133,7 +143,10 @@ impl Daemon {
                 log::error!("platform {} cannot be shown: {}", platform.name, failure.message);
             }
         }
-        daemon.settle_runs()?;
+        for run in interrupted {
+            daemon.settle(&run.site);
+            log::warn!("the update of {0} was interrupted: sitefs update {0} --resume, or --abort", run.site);
+        }
         Ok(daemon)
     }
 

@@ -17,6 +17,7 @@
 
 mod capture;
 mod conversation;
+mod leftovers;
 mod run;
 
 use std::ffi::{OsStr, OsString};
@@ -28,6 +29,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
+
+pub use leftovers::kill_by_environment;
 
 use super::accounts::User;
 
