@@ -47,7 +47,7 @@ pub enum HistoryError {
         time: Timestamp,
     },
     /// The tag is on another snapshot; tags never move.
-    #[error("the tag {tag} of {site} is on {} already: choose another, or remove it first", id.short())]
+    #[error("the tag {tag} of {site} is on {} already, and a tag never moves: choose another", id.short())]
     TagExists {
         /// The site.
         site: SiteName,
