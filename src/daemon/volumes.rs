@@ -1,9 +1,11 @@
 //! Which volumes are shown, and the namespace that leads to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::namespace::OwnEntries;
 use super::{Daemon, generations, namespace};
+use crate::base::{PlatformName, SiteName};
 use crate::control::Failure;
 use crate::fuse::mounts::PlatformView;
 use crate::history::{Snapshot, SnapshotRecord};
@@ -11,14 +13,17 @@ use crate::live::{Access, Invalidation, NamespaceEntry, Volume, VolumeNumber};
 use crate::site::{Generation, Site};
 use crate::trees::Root;
 
+/// Entries of a directory of the namespace.
+type Entries = BTreeMap<String, NamespaceEntry>;
+
 /// The view of a platform's sites directory in one lane.
 pub(super) struct LaneView {
     /// The view.
     pub(super) view: PlatformView,
-    /// What the platform has there itself, less what sites cover, as the namespace is to show it.
-    pub(super) own: BTreeMap<String, NamespaceEntry>,
-    /// The same as the namespace shows it now.
-    pub(super) shown: BTreeMap<String, NamespaceEntry>,
+    /// What the platform has there itself, covered by a site or not.
+    native: Entries,
+    /// What of that the namespace shows now.
+    pub(super) shown: Entries,
     /// Whether the directory is covered.
     pub(super) attached: bool,
 }
@@ -26,8 +31,16 @@ pub(super) struct LaneView {
 impl LaneView {
     /// The view of a directory that is not covered yet.
     pub(super) fn new(view: PlatformView) -> Result<LaneView, Failure> {
-        let own = view.own_entries()?;
-        Ok(LaneView { view, own, shown: BTreeMap::new(), attached: false })
+        let native = view.own_entries()?;
+        Ok(LaneView { view, native, shown: BTreeMap::new(), attached: false })
+    }
+
+    /// What the namespace is to show of the platform's own entries: all but those that have the name of a site.
+    fn own(&self, covered: &BTreeSet<(PlatformName, SiteName)>, platform: &PlatformName) -> Entries {
+        let is_covered =
+            |name: &str| covered.iter().any(|(on, site)| on == platform && site.as_str() == name);
+        let own = self.native.iter().filter(|(name, _)| !is_covered(name));
+        own.map(|(name, entry)| (name.clone(), entry.clone())).collect()
     }
 }
 
@@ -91,24 +104,29 @@ impl Daemon {
     pub(super) fn publish(&self) -> Result<(), Failure> {
         let _one_at_a_time = self.publishing.lock();
         let catalog = &self.store.catalog;
-        let own = {
-            let mut views = self.views.lock();
-            for (_, generation) in catalog.list::<Generation>("")? {
-                // The directory a site was imported from may still be there under its name: the site covers it.
-                let place = (generation.platform.clone(), generation.lane);
-                if let Some(view) = views.get_mut(&place).filter(|_| generation.is_shown()) {
-                    view.own.remove(generation.name.site.as_str());
-                }
-            }
-            views.iter().map(|(place, view)| (place.clone(), view.own.clone())).collect()
-        };
+        // The directory that a site was imported from may still be there under its name. It is not to be seen, in
+        // either lane, while the site has any generation on the platform: when the site moves on, nobody must be
+        // shown the site as it was before sitefs. It comes back when the site is removed.
+        let covered: BTreeSet<(PlatformName, SiteName)> = catalog
+            .list::<Generation>("")?
+            .into_iter()
+            .map(|(_, generation)| (generation.platform, generation.name.site))
+            .collect();
+        let own: OwnEntries = self
+            .views
+            .lock()
+            .iter()
+            .map(|(place, view)| (place.clone(), view.own(&covered, &place.0)))
+            .collect();
         let forgotten = self.filesystem.set_namespace(&namespace::describe(catalog, &self.root, &own)?);
         self.tell_kernel(forgotten);
-        for view in self.views.lock().values_mut() {
+        for (place, view) in self.views.lock().iter_mut() {
+            // A view that came meanwhile is published by who brought it.
+            let Some(own) = own.get(place) else { continue };
             if view.attached {
-                view.view.refresh(&self.mounts, &view.shown, &view.own)?;
+                view.view.refresh(&self.mounts, &view.shown, own)?;
             }
-            view.shown = view.own.clone();
+            view.shown = own.clone();
         }
         Ok(())
     }
