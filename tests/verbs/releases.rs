@@ -1,0 +1,122 @@
+//! Switching to another generation and back, and putting files back.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::bench::Bench;
+
+#[test]
+fn a_site_moves_to_another_platform_and_back_without_losing_uploads() {
+    let bench = Bench::with_site();
+    let live = |bench: &Bench| bench.read("root/live/shop/index.php");
+    assert!(live(&bench).contains("'one'"));
+    bench.sql("root/sites/shop/database/site.sqlite", "INSERT INTO node(title) VALUES('fourth')");
+    bench.write("root/sites/shop/modules/late", "late");
+    let moved = bench.json(&["cutover", "shop", "--platform=two"]);
+    assert_eq!((&moved["from"]["platform"], &moved["to"]["platform"]), (&json!("one"), &json!("two")));
+    assert!(live(&bench).contains("'two'"));
+    let count = "SELECT count(*) FROM node";
+    assert_eq!(bench.sql("root/sites/shop/database/site.sqlite", count), "4");
+    assert_eq!(bench.read("root/sites/shop/modules/late"), "late");
+    // The old generation is to be read, and takes no write.
+    assert_eq!(bench.read("platforms/one/web/sites/shop/modules/late"), "late");
+    assert!(fs::write(bench.path("platforms/one/web/sites/shop/modules/late"), "x").is_err());
+    // Uploads belong to no generation; the database to one.
+    bench.write("root/sites/shop/files/uploaded.txt", "uploaded on two");
+    bench.sql("root/sites/shop/database/site.sqlite", "INSERT INTO node(title) VALUES('fifth')");
+    assert_eq!(bench.read("platforms/one/web/sites/shop/files/uploaded.txt"), "uploaded on two");
+
+    let back = bench.json(&["rollback", "shop"]);
+    assert_eq!((&back["from"]["platform"], &back["to"]["platform"]), (&json!("two"), &json!("one")));
+    assert!(live(&bench).contains("'one'"));
+    assert_eq!(bench.read("root/sites/shop/files/uploaded.txt"), "uploaded on two");
+    assert_eq!(bench.sql("root/sites/shop/database/site.sqlite", count), "4");
+    bench.write("root/sites/shop/modules/late", "later");
+    // Forward again, to the generation that is there already.
+    let again = bench.json(&["cutover", "shop"]);
+    assert_eq!(again["to"]["generation"], moved["to"]["generation"]);
+    assert_eq!(bench.sql("root/sites/shop/database/site.sqlite", count), "5");
+    let known = bench.json(&["site", "show", "shop"]);
+    assert_eq!(known["generations"].as_array().unwrap().len(), 2);
+
+    // To a snapshot: a generation of its own.
+    bench.json(&["snapshot", "shop", "--tag", "five"]);
+    bench.sql("root/sites/shop/database/site.sqlite", "DELETE FROM node");
+    let to_snapshot = bench.json(&["rollback", "shop", "--to", "shop@five"]);
+    assert_eq!(to_snapshot["to"]["generation"], 3);
+    assert_eq!(bench.sql("root/sites/shop/database/site.sqlite", count), "5");
+    // On the same platform it has a path of its own, so that no cache of PHP mixes the two.
+    assert_ne!(to_snapshot["from"]["document_root"], to_snapshot["to"]["document_root"]);
+    bench.says(&["rollback", "shop", "--to", "1"]);
+    assert!(live(&bench).contains("'one'"));
+    assert_eq!(bench.read("root/sites/shop/files/uploaded.txt"), "uploaded on two");
+}
+
+#[test]
+fn a_directory_is_deployed_beside_database_and_uploads() {
+    let bench = Bench::with_site();
+    fs::create_dir_all(bench.path("build/modules")).unwrap();
+    bench.write("build/settings.php", "<?php // built\n");
+    bench.write("root/sites/shop/files/uploaded.txt", "uploaded");
+    let deployed = bench.json(&["deploy", "shop", "build", "-m", "release 2"]);
+    assert_eq!(deployed["snapshot"]["message"], "release 2");
+    assert_eq!(bench.read("root/sites/shop/settings.php"), "<?php // built\n");
+    assert!(!bench.exists("root/sites/shop/modules/custom"));
+    assert_eq!(bench.read("root/sites/shop/files/uploaded.txt"), "uploaded");
+    assert_eq!(bench.sql("root/sites/shop/database/site.sqlite", "SELECT count(*) FROM node"), "3");
+    bench.json(&["rollback", "shop"]);
+    assert!(bench.exists("root/sites/shop/modules/custom"));
+}
+
+#[test]
+fn files_and_directories_are_restored() {
+    let bench = Bench::with_site();
+    bench.json(&["snapshot", "shop", "--tag", "good"]);
+    let site = bench.path("root/sites/shop");
+    // A file that a process has looked at, changed; one removed; directories of code and of data changed.
+    bench.write("root/sites/shop/modules/custom/custom.module", "broken");
+    bench.write("root/sites/shop/modules/custom/extra", "extra");
+    fs::remove_file(site.join("settings.php")).unwrap();
+    fs::remove_dir_all(site.join("files/styles")).unwrap();
+    bench.write("root/sites/shop/files/7.txt", "broken");
+    bench.write("root/sites/shop/files/kept.txt", "kept");
+
+    let restored = bench.json(&["restore", "shop@good", "settings.php", "modules/custom", "files/styles"]);
+    assert!(restored["safety_snapshot"].is_string(), "{restored}");
+    for name in ["settings.php", "modules/custom/custom.module", "files/styles/large/picture.png"] {
+        let old = fs::read(bench.path("original").join(name)).unwrap();
+        assert!(fs::read(site.join(name)).unwrap() == old, "{name}");
+    }
+    bench.assert_same("original/modules/custom", "root/sites/shop/modules/custom");
+    bench.assert_same("original/files/styles", "root/sites/shop/files/styles");
+    assert_eq!(bench.read("root/sites/shop/files/7.txt"), "broken");
+    bench.write("root/sites/shop/modules/custom/after", "writable");
+    bench.says(&["restore", "shop@good", "files/7.txt"]);
+    assert_eq!(bench.read("root/sites/shop/files/7.txt"), "upload 7\n");
+
+    // A whole data directory: what was added since is gone, and can be had back from the safety snapshot.
+    let whole = bench.json(&["restore", "shop@good", "files"]);
+    bench.assert_same("original/files", "root/data/shop/files");
+    let safety = format!("shop@{}", whole["safety_snapshot"].as_str().unwrap());
+    bench.json(&["restore", &safety, "files/kept.txt"]);
+    assert_eq!(bench.read("root/sites/shop/files/kept.txt"), "kept");
+
+    // Elsewhere.
+    fs::create_dir(bench.path("elsewhere")).unwrap();
+    bench.json(&["restore", "shop@good", "settings.php", "files", "database", "--into", "elsewhere"]);
+    bench.assert_same("original/files", "elsewhere/files");
+    assert_eq!(bench.read("elsewhere/settings.php"), bench.read("original/settings.php"));
+    assert_eq!(bench.sql("elsewhere/database/site.sqlite", "SELECT count(*) FROM node"), "3");
+    let again = bench.fails(3, &["restore", "shop@good", "settings.php", "--into", "elsewhere"]);
+    assert!(again.contains("exists already"), "{again}");
+    let database = bench.fails(3, &["restore", "shop@good", "database"]);
+    assert!(database.contains("sitefs database restore shop"), "{database}");
+    bench.fails(2, &["restore", "shop@good", "no/such/file"]);
+
+    // Everything survives a restart.
+    bench.stop();
+    bench.serve();
+    bench.assert_same("original/files/styles", "root/sites/shop/files/styles");
+    assert_eq!(bench.read("root/sites/shop/modules/custom/after"), "writable");
+}
