@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Daemon;
 use crate::base::SiteName;
+use crate::base::process::own_id;
 use crate::control::Failure;
 use crate::control::response::{MountStatus, Space, StatusReport, Stopping};
 use crate::site::{LivePointer, Platform, Site};
@@ -56,7 +57,7 @@ impl Daemon {
         let space = self.filesystem.space()?;
         Ok(StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
+            pid: own_id(),
             started: self.started.into(),
             store: self.store.directory().display().to_string(),
             root: self.root.display().to_string(),
@@ -77,7 +78,7 @@ impl Daemon {
     /// `stop`.
     pub(super) fn stop(&self) -> Stopping {
         self.stopping.store(true, Ordering::SeqCst);
-        Stopping { pid: std::process::id() }
+        Stopping { pid: own_id() }
     }
 
     /// Whether the namespace is mounted.
