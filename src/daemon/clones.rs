@@ -99,6 +99,8 @@ impl Daemon {
             }
         }
         let split = layout::split(&self.store.trees, &whole, new.name, &snapshot.data)?;
+        // What a record refers to is durable before the record is.
+        self.store.trees.objects.flush()?;
         let site = self.store.catalog.write(|tx| {
             let site = Site {
                 name: new.name.clone(),

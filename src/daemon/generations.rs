@@ -35,6 +35,8 @@ impl Daemon {
     /// that is there already is left as it is: an earlier attempt made it.
     pub(super) fn make_generation(&self, new: &NewGeneration<'_>) -> Result<Generation, Failure> {
         let key = new.name.key();
+        // What a record refers to is durable before the record is.
+        self.store.trees.objects.flush()?;
         let generation = self.store.catalog.write(|tx| {
             if let Some(made) = tx.get::<Generation>(&key)? {
                 return Ok::<_, Failure>(made);

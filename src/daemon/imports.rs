@@ -47,6 +47,8 @@ impl Daemon {
         for warning in split.warnings {
             events.warn(warning);
         }
+        // What a record refers to is durable before the record is.
+        self.store.trees.objects.flush()?;
         let site = self.store.catalog.write(|tx| {
             let site = Site {
                 name: request.site.clone(),
