@@ -286,6 +286,9 @@ impl Daemon {
 /// Asks a web server for a page with HTTP/1.0, whose answers end with the connection.
 fn fetch(uri: &str, path: &str, limit: Duration) -> Result<Page, Failure> {
     const BODY_BYTES_MAX: u64 = 1 << 20;
+    if uri.starts_with("https://") {
+        return fetch_with_curl(&format!("{uri}{path}"), limit);
+    }
     let rest = uri.strip_prefix("http://").ok_or_else(|| {
         format!("the page {uri}{path} cannot be asked for: set an address that starts with http:// (site set SITE uri)")
     })?;
@@ -302,5 +305,17 @@ fn fetch(uri: &str, path: &str, limit: Duration) -> Result<Page, Failure> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| format!("what answers at {address} is no web server"))?;
+    Ok(Page { status, body: body.to_owned() })
+}
+
+/// Asks for a page over TLS, which is the business of a program that is kept up to date with its certificates.
+fn fetch_with_curl(url: &str, limit: Duration) -> Result<Page, Failure> {
+    let seconds = limit.as_secs().max(1).to_string();
+    let arguments =
+        ["--silent", "--show-error", "--max-time", &seconds, "--write-out", "\\n%{http_code}", "--", url];
+    let outcome = Command::new("curl").arguments(arguments).time_limit(limit * 2).run()?.success()?;
+    let answer = outcome.output.text();
+    let (body, status) = answer.rsplit_once('\n').unwrap_or(("", &answer));
+    let status = status.trim().parse().map_err(|_| format!("curl says no status of {url}"))?;
     Ok(Page { status, body: body.to_owned() })
 }

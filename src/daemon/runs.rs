@@ -18,8 +18,8 @@ use crate::history::SnapshotId;
 use crate::site::{Recipe, Site, User};
 use crate::trees::{Node, Root, Totals, TreesError};
 use crate::update::{
-    self, Engine, Run, RunState, StepKind, StepOutput, StepState, Strategy, UpdateRequest, Verification,
-    Wish, step_title,
+    self, Engine, Journal, Run, RunState, StepKind, StepOutput, StepState, Strategy, UpdateRequest,
+    Verification, Wish, step_title,
 };
 
 /// A step's name in lists and reports, stable for machines.
@@ -52,29 +52,6 @@ fn undo(kind: StepKind) -> Option<&'static str> {
         StepKind::Backup | StepKind::Compare | StepKind::Discard | StepKind::Freeze | StepKind::Release => {
             None
         }
-    }
-}
-
-/// Nobody waits for what is done when the daemon starts: warnings go to the log.
-struct Unwatched;
-
-impl Events for Unwatched {
-    fn send(&self, event: Event) {
-        if let Event::Warning { text } = event {
-            log::warn!("{text}");
-        }
-    }
-
-    fn data(&self, _: &[u8]) -> Result<(), Gone> {
-        Err(Gone)
-    }
-
-    fn input(&self, _: &mut [u8]) -> std::io::Result<usize> {
-        Ok(0)
-    }
-
-    fn cancelled(&self) -> bool {
-        false
     }
 }
 
@@ -116,21 +93,22 @@ impl Daemon {
         self.outcome(run)
     }
 
-    /// After a crash: lets the site take writes again where they were held, and finishes what was being undone.
-    pub(super) fn settle(&self, site: &SiteName) {
+    /// For the start: sites that were interrupted while their writes were held take writes again, and undoing that
+    /// had begun is finished. A run that was going forward waits for a person.
+    pub(super) fn settle_runs(&self) -> Result<(), Failure> {
         let caller = Caller { uid: 0, user: "sitefs".to_owned() };
         let operations = RunOperations { daemon: self, caller: &caller, events: &Unwatched };
-        let engine = Engine {
-            operations: &operations,
-            journal: &self.store.catalog,
-            events: &|_| {},
-            wish: &|| Wish::Continue,
-        };
-        match engine.settle(site) {
-            Ok(run) if run.obstacle.is_empty() => {}
-            Ok(run) => log::error!("the update of {site}: {}", run.obstacle),
-            Err(error) => log::error!("the update of {site}: {error}"),
+        let log = |event: update::Event| log::info!("{event:?}");
+        let wish = || Wish::Continue;
+        let engine =
+            Engine { operations: &operations, journal: &self.store.catalog, events: &log, wish: &wish };
+        for (_, site) in self.store.catalog.list::<Site>("")? {
+            let Some(run) = Journal::unfinished(&self.store.catalog, &site.name)? else { continue };
+            if let Err(error) = engine.settle(&run.site) {
+                log::error!("the interrupted update of {}: {error}", run.site);
+            }
         }
+        Ok(())
     }
 
     fn outcome(&self, run: Run) -> Result<UpdateOutcome, Failure> {
@@ -384,6 +362,27 @@ fn file_change(example: &str) -> FileChange {
         new_size_bytes: None,
         lines_added: None,
         lines_removed: None,
+    }
+}
+
+/// Events of work that nobody asked for just now.
+struct Unwatched;
+
+impl Events for Unwatched {
+    fn send(&self, event: Event) {
+        log::info!("{event:?}");
+    }
+
+    fn data(&self, _bytes: &[u8]) -> Result<(), Gone> {
+        Err(Gone)
+    }
+
+    fn input(&self, _buffer: &mut [u8]) -> std::io::Result<usize> {
+        Ok(0)
+    }
+
+    fn cancelled(&self) -> bool {
+        false
     }
 }
 

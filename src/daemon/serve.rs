@@ -91,8 +91,8 @@ impl Daemon {
         let store = Store::open(&options.store)?;
         let platforms: Vec<Platform> =
             store.catalog.list::<Platform>("")?.into_iter().map(|(_, platform)| platform).collect();
-        let interrupted = update::interrupt_running(&store.catalog)?;
-        for run in &interrupted {
+        for run in update::interrupt_running(&store.catalog)? {
+            log::warn!("the update of {0} was interrupted: sitefs update {0} --resume, or --abort", run.site);
             // Before anything is mounted for them to go on in.
             let killed = kill_by_environment("SITEFS_RUN", run.id.as_str());
             if killed > 0 {
@@ -143,10 +143,7 @@ impl Daemon {
                 log::error!("platform {} cannot be shown: {}", platform.name, failure.message);
             }
         }
-        for run in interrupted {
-            daemon.settle(&run.site);
-            log::warn!("the update of {0} was interrupted: sitefs update {0} --resume, or --abort", run.site);
-        }
+        daemon.settle_runs()?;
         Ok(daemon)
     }
 
