@@ -256,6 +256,8 @@ impl Daemon {
             command = command.env(name, value);
         }
         let outcome = command.run_with(&mut |_, line| output(line))?;
+        // Commands rarely sync what they write, and the journal is about to say durably that they are done.
+        self.store.volumes.sync_all()?;
         Ok(match outcome.ending {
             Ending::Exited(status) => CommandEnd::Status(status),
             Ending::Signalled(signal) => CommandEnd::Signal(signal),

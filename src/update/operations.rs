@@ -191,7 +191,8 @@ pub trait Operations {
     /// The facts of a generation, `run` and `step` left empty.
     fn facts(&self, of: &GenerationName) -> Result<Facts, Failure>;
 
-    /// Runs a command in the docroot of the generation's platform, its output line by line (both streams) to `output`. No process of it outlives the call, or the daemon. An error only when it could not be started.
+    /// Runs a command in the docroot of the generation's platform, its output line by line (both streams) to `output`. No process of it outlives the
+    /// call, or the start of the next daemon. What it wrote is durable when this returns. An error only when it could not be started.
     fn run_command(
         &self,
         request: &CommandRequest,
