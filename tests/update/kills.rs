@@ -139,13 +139,11 @@ fn kill_in_all_steps(verb: &str, check: fn(&Site<'_>, usize)) {
 }
 
 #[test]
-#[ignore = "objects can be missing from the store after a kill"]
 fn an_update_whose_daemon_was_killed_is_resumed() {
     kill_in_all_steps("--resume", |site, _| site.assert_updated());
 }
 
 #[test]
-#[ignore = "objects can be missing from the store after a kill"]
 fn an_update_whose_daemon_was_killed_is_aborted() {
     kill_in_all_steps("--abort", |site, _| site.assert_untouched());
 }
