@@ -40,6 +40,8 @@ both_ways!(
     files_are_written_and_read_back,
     names_change,
     a_removed_file_lives_while_it_is_open,
+    readers_see_what_others_write,
+    many_open_and_close_the_same_files_at_once,
     attributes_change,
     extended_attributes_are_kept,
     space_is_allocated_and_holes_are_found,
@@ -154,6 +156,61 @@ fn a_removed_file_lives_while_it_is_open(passthrough: bool) {
     assert_eq!(text, "before after");
     let metadata = file.metadata().unwrap();
     assert_eq!((metadata.nlink(), metadata.len()), (0, 12));
+}
+
+fn readers_see_what_others_write(passthrough: bool) {
+    let served = Served::start(passthrough);
+    let path = served.work().join("file");
+    fs::write(&path, "before").unwrap();
+    let reader = File::open(&path).unwrap();
+    let mut content = [0; 6];
+    reader.read_exact_at(&mut content, 0).unwrap();
+    assert_eq!(&content, b"before");
+    let writer = OpenOptions::new().write(true).open(&path).unwrap();
+    writer.write_all_at(b"after, and longer", 0).unwrap();
+    let later = File::open(&path).unwrap();
+    for reader in [&reader, &later] {
+        reader.read_exact_at(&mut content, 0).unwrap();
+        assert_eq!(&content, b"after,");
+        assert_eq!(reader.metadata().unwrap().len(), 17);
+    }
+    writer.set_len(3).unwrap();
+    assert_eq!(reader.read_at(&mut content, 0).unwrap(), 3);
+    drop((reader, writer, later));
+    assert_eq!(fs::read(&path).unwrap(), b"aft");
+}
+
+/// Files are handed from the program to the kernel and back with each pair of opens, and must never be in both.
+fn many_open_and_close_the_same_files_at_once(passthrough: bool) {
+    // What is read past the program from a file that never changes is replaced as soon as somebody wants to write.
+    let served = Served::start_with(passthrough, |content| {
+        for number in 0..8 {
+            fs::write(content.join(format!("{number}")), noise(5 << 20)).unwrap();
+        }
+    });
+    let mut paths: Vec<_> = ["work/one", "work/two"].map(|path| served.root().join(path)).into();
+    paths.extend((0..8).map(|number| served.root().join(format!("copy/{number}"))));
+    for path in &paths[..2] {
+        fs::write(path, noise(5000)).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for thread in 0..4_usize {
+            let paths = &paths;
+            scope.spawn(move || {
+                for round in 0..500_usize {
+                    let path = &paths[round / 16 % paths.len()];
+                    let writes = (thread * 7 + round) % 3 == 0;
+                    let file = OpenOptions::new().read(true).write(writes).open(path).unwrap();
+                    let mut content = [0; 16];
+                    file.read_at(&mut content, (round * 13 % 80) as u64).unwrap();
+                    if writes {
+                        file.write_all_at(&content, (round * 17 % 80) as u64).unwrap();
+                    }
+                    assert!(file.metadata().unwrap().len() >= 100);
+                }
+            });
+        }
+    });
 }
 
 fn attributes_change(passthrough: bool) {

@@ -116,7 +116,8 @@ impl Daemon {
                 .hint("mount elsewhere: --root DIR"));
         }
         let filesystem = FileSystem::new(Arc::clone(&store.volumes));
-        let session_options = SessionOptions { passthrough: options.passthrough };
+        let session_options =
+            SessionOptions { passthrough: options.passthrough, ..SessionOptions::default() };
         let session = Session::mount(Arc::clone(&filesystem), &root, session_options)?;
         let daemon = Daemon {
             store,

@@ -17,13 +17,10 @@ use rustix::fs::OFlags;
 use super::backings::Backings;
 use super::invalidator::Invalidator;
 use super::opening::Opened;
-use super::reply::{self, GENERATION, Reply, answer};
+use super::reply::{self, GENERATION, Reply, answer, answer_found};
 use super::session::{SessionOptions, TTL, configure};
 use super::{convert, listing};
-use crate::live::{FileSystem, Handle, Invalidation, LiveError, SetAttributes};
-
-/// The names under which the kernel keeps POSIX access control lists.
-const ACL_PREFIX: &[u8] = b"system.";
+use crate::live::{FileSystem, Handle, Invalidation, SetAttributes};
 
 /// What the kernel calls.
 pub(super) struct Adapter {
@@ -66,7 +63,7 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _request: &Request, node: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        reply.with("getattr", node, |node| self.filesystem.attributes(node));
+        reply.send(answer_found("getattr", node, |node| self.filesystem.attributes(node)));
     }
 
     fn setattr(
@@ -95,11 +92,11 @@ impl Filesystem for Adapter {
             accessed: accessed.map(convert::time_change),
             modified: modified.map(convert::time_change),
         };
-        reply.with("setattr", node, |node| self.filesystem.set_attributes(node, &changes));
+        reply.send(answer_found("setattr", node, |node| self.filesystem.set_attributes(node, &changes)));
     }
 
     fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
-        match answer("readlink", node, |node| self.filesystem.read_link(node)) {
+        match answer_found("readlink", node, |node| self.filesystem.read_link(node)) {
             Ok(target) => reply.data(&target),
             Err(errno) => reply.error(errno),
         }
@@ -183,7 +180,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let result = answer("open", node, |node| {
+        let result = answer_found("open", node, |node| {
             self.open_node(node, convert::open_mode(flags), |file| reply.open_backing(file))
         });
         match result {
@@ -370,39 +367,19 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        reply.with("setxattr", node, |node| {
-            kept_attribute(name)?;
-            self.filesystem.set_xattr(node, name.as_bytes(), value, convert::xattr_mode(flags))
-        });
+        reply.send(self.set_xattr(node, name, value, flags));
     }
 
     fn getxattr(&self, _request: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let result = answer("getxattr", node, |node| {
-            kept_attribute(name)?;
-            self.filesystem.xattr(node, name.as_bytes())
-        });
-        reply::sized(reply, size, result);
+        reply::sized(reply, size, self.xattr(node, name));
     }
 
     fn listxattr(&self, _request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        let result = answer("listxattr", node, |node| {
-            let mut list = Vec::new();
-            for name in self.filesystem.xattr_names(node)? {
-                if !name.starts_with(ACL_PREFIX) {
-                    list.extend_from_slice(&name);
-                    list.push(0);
-                }
-            }
-            Ok(list)
-        });
-        reply::sized(reply, size, result);
+        reply::sized(reply, size, self.xattr_names(node));
     }
 
     fn removexattr(&self, _request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply.with("removexattr", node, |node| {
-            kept_attribute(name)?;
-            self.filesystem.remove_xattr(node, name.as_bytes())
-        });
+        reply.send(self.remove_xattr(node, name));
     }
 
     fn ioctl(
@@ -488,9 +465,4 @@ impl Filesystem for Adapter {
         // The kernel then takes files for always ready, as on any disk.
         reply.error(Errno::ENOSYS);
     }
-}
-
-/// Access control lists are not kept: one that is kept without having an effect would be worse than none.
-fn kept_attribute(name: &OsStr) -> Result<(), LiveError> {
-    if name.as_bytes().starts_with(ACL_PREFIX) { Err(LiveError::NotSupported) } else { Ok(()) }
 }

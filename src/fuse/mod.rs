@@ -24,5 +24,6 @@ pub mod mounts;
 mod opening;
 mod reply;
 mod session;
+mod xattr;
 
 pub use session::{Session, SessionError, SessionOptions};

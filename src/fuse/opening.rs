@@ -12,6 +12,12 @@ use super::convert;
 use crate::base::FileError;
 use crate::live::{Caller, FileKind, Handle, LiveError, NodeAttributes, NodeId, OpenMode, Served};
 
+/// Smaller files that are opened for reading only are served by this program: the kernel then keeps their pages from
+/// one open to the next. What it reads past this program it keeps, too, but it forgets the file's attributes with
+/// each read (the time of access might have changed) and asks for them at the next `fstat`, which every web server
+/// calls. For larger files copying bytes costs more than that.
+const PAST_PROGRAM_READ_BYTES_MIN: u64 = 1 << 20;
+
 /// An opened file as the kernel is told of it.
 pub(super) struct Opened {
     pub(super) handle: Handle,
@@ -27,7 +33,9 @@ impl Adapter {
         mode: OpenMode,
         register: impl FnOnce(&File) -> io::Result<BackingId>,
     ) -> Result<Opened, LiveError> {
-        let opened = self.filesystem.open(node, mode, self.options.passthrough)?;
+        let past_program = self.options.passthrough
+            && (mode.write || self.filesystem.attributes(node)?.size >= PAST_PROGRAM_READ_BYTES_MIN);
+        let opened = self.filesystem.open(node, mode, past_program)?;
         let Served::Backing(file) = &opened.served else {
             return Ok(Opened { handle: opened.handle, backing: None });
         };

@@ -38,6 +38,18 @@ pub(super) fn answer<T>(
     }
 }
 
+/// As [`answer`], for a call on a node that the kernel found earlier. When it is gone, another one may have taken its
+/// name (a file that was replaced to be written to): at ESTALE the kernel looks the name up again, and only then says
+/// that there is none.
+pub(super) fn answer_found<T>(
+    operation: &str,
+    number: INodeNo,
+    work: impl FnOnce(NodeId) -> Result<T, LiveError>,
+) -> Result<T, Errno> {
+    answer(operation, number, work)
+        .map_err(|errno| if errno == Errno::ENOENT { Errno::ESTALE } else { errno })
+}
+
 /// A reply that is all made of one result.
 pub(super) trait Reply<T>: Sized {
     /// Sends the result.
@@ -46,12 +58,17 @@ pub(super) trait Reply<T>: Sized {
     /// Sends an error.
     fn failure(self, errno: Errno);
 
-    /// Does the work of one call and sends what comes of it.
-    fn with(self, operation: &str, number: INodeNo, work: impl FnOnce(NodeId) -> Result<T, LiveError>) {
-        match answer(operation, number, work) {
+    /// Sends either.
+    fn send(self, result: Result<T, Errno>) {
+        match result {
             Ok(result) => self.success(result),
             Err(errno) => self.failure(errno),
         }
+    }
+
+    /// Does the work of one call and sends what comes of it.
+    fn with(self, operation: &str, number: INodeNo, work: impl FnOnce(NodeId) -> Result<T, LiveError>) {
+        self.send(answer(operation, number, work));
     }
 }
 

@@ -44,11 +44,14 @@ pub struct SessionOptions {
     /// Files of which all bytes are in one plain file are read and written by the kernel, past this program, where
     /// the kernel can do that (Linux 6.9).
     pub passthrough: bool,
+    /// Extended attributes can be read and set. Without them the kernel need not ask for a file's capabilities
+    /// before the first write after each look at it, nor `ls -l` for three attributes of each file.
+    pub extended_attributes: bool,
 }
 
 impl Default for SessionOptions {
     fn default() -> SessionOptions {
-        SessionOptions { passthrough: true }
+        SessionOptions { passthrough: true, extended_attributes: true }
     }
 }
 

@@ -134,8 +134,13 @@ impl Volume {
         self.reserve(state, 1)?;
         self.prepare(state, local)?;
         let node = self.node(state, local)?;
-        let Some(home) = node.home.take() else { return Err(LiveError::Busy) };
-        let mut replacement = Node { open: Open::default(), home: Some(home.clone()), ..node.clone() };
+        let Some(home) = node.home.take() else {
+            // Without a name it was replaced a moment ago, for another writer.
+            return Err(if node.names == 0 { LiveError::Stale } else { LiveError::Busy });
+        };
+        // The kernel looks the name up once more, not twice: no reader may come first and make this one busy, too.
+        let open = Open { wanted: true, ..Open::default() };
+        let mut replacement = Node { open, home: Some(home.clone()), ..node.clone() };
         replacement.recent = true;
         node.names = 0;
         let number = state.take_number();

@@ -101,7 +101,7 @@ impl Volume {
                 None => self.shared_file(node)?,
             }),
             // A hard-linked node could not be replaced under all its names when somebody wants to write.
-            Body::Stored(_) if node.link.is_some() => None,
+            Body::Stored(_) if node.link.is_some() || node.open.wanted => None,
             Body::Stored(content) => self.shared.trees.objects.open_plain(content)?.map(Arc::new),
         };
         let served = match backing {

@@ -116,6 +116,8 @@ pub(super) struct Open {
     pub(super) file: Option<Arc<File>>,
     /// Whether its content is being copied up, outside of the lock.
     pub(super) busy: bool,
+    /// Somebody is about to open it for writing: the kernel is not given its immutable file meanwhile.
+    pub(super) wanted: bool,
 }
 
 impl Open {

@@ -37,13 +37,14 @@ const HUNG: u8 = 1;
 const FINISHED: u8 = 2;
 
 const DIRECTORY: &str = "SITEFS_TEST_DIRECTORY";
+const EXTENDED_ATTRIBUTES: &str = "SITEFS_TEST_EXTENDED_ATTRIBUTES";
 const PASSTHROUGH: &str = "SITEFS_TEST_PASSTHROUGH";
 
 /// A mount: `work` is a writable volume, `base` a read-only one and `copy` a writable one, both with the content of
 /// the directory `content`, and `live/site` a symbolic link.
 pub struct Served {
     directory: tempfile::TempDir,
-    passthrough: bool,
+    options: SessionOptions,
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
@@ -57,6 +58,10 @@ impl Served {
 
     /// `fill` puts content into a directory first.
     pub fn start_with(passthrough: bool, fill: impl FnOnce(&Path)) -> Served {
+        Served::start_as(SessionOptions { passthrough, ..SessionOptions::default() }, fill)
+    }
+
+    pub fn start_as(options: SessionOptions, fill: impl FnOnce(&Path)) -> Served {
         let directory = tempfile::tempdir().unwrap();
         for name in ["content", "root"] {
             fs::create_dir(directory.path().join(name)).unwrap();
@@ -65,17 +70,17 @@ impl Served {
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(directory.path(), open).unwrap();
         fill(&directory.path().join("content"));
-        let (child, input, output) = spawn(directory.path(), passthrough);
+        let (child, input, output) = spawn(directory.path(), options);
         let watched = Arc::new(AtomicU8::new(RUNNING));
         watch(child.id(), Arc::clone(&watched));
-        let mut served = Served { directory, passthrough, child, input, output, watched };
+        let mut served = Served { directory, options, child, input, output, watched };
         served.await_line("serving");
         served
     }
 
     /// Serves again after [`Served::kill`] or [`Served::stop`].
     pub fn start_again(&mut self) {
-        (self.child, self.input, self.output) = spawn(self.directory.path(), self.passthrough);
+        (self.child, self.input, self.output) = spawn(self.directory.path(), self.options);
         watch(self.child.id(), Arc::clone(&self.watched));
         self.await_line("serving");
     }
@@ -167,11 +172,12 @@ pub fn unmount_below(path: &Path) {
     }
 }
 
-fn spawn(directory: &Path, passthrough: bool) -> (Child, Option<ChildStdin>, BufReader<ChildStdout>) {
+fn spawn(directory: &Path, options: SessionOptions) -> (Child, Option<ChildStdin>, BufReader<ChildStdout>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["serving_process", "--exact", "--nocapture", "--test-threads=1"])
         .env(DIRECTORY, directory)
-        .env(PASSTHROUGH, if passthrough { "1" } else { "0" })
+        .env(PASSTHROUGH, options.passthrough.to_string())
+        .env(EXTENDED_ATTRIBUTES, options.extended_attributes.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -179,6 +185,10 @@ fn spawn(directory: &Path, passthrough: bool) -> (Child, Option<ChildStdin>, Buf
     let input = child.stdin.take();
     let output = BufReader::new(child.stdout.take().unwrap());
     (child, input, output)
+}
+
+fn is_on(variable: &str) -> bool {
+    std::env::var(variable).is_ok_and(|value| value == "true")
 }
 
 fn signal(process: u32, signal: Signal) {
@@ -235,8 +245,8 @@ pub fn serve() {
     namespace.entries.insert("live".to_owned(), NamespaceEntry::Directory(live));
     filesystem.set_namespace(&namespace);
 
-    let passthrough = std::env::var(PASSTHROUGH).is_ok_and(|value| value == "1");
-    let options = SessionOptions { passthrough };
+    let passthrough = is_on(PASSTHROUGH);
+    let options = SessionOptions { passthrough, extended_attributes: is_on(EXTENDED_ATTRIBUTES) };
     let session = Session::mount(Arc::clone(&filesystem), &directory.join("root"), options).unwrap();
     println!("\nserving");
     let mut frozen_count = 0;
