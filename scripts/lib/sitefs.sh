@@ -8,7 +8,7 @@ sitefs_run() { "$SITEFS" --store "$SITEFS_DIRECTORY/store" "$@"; }
 sitefs_start() {
   SITEFS_DIRECTORY=$1
   mkdir -p "$1"/{log,run,sitefs}
-  [[ -e $1/store ]] || sitefs_run init
+  [[ -e $1/store ]] || sitefs_run --quiet init
   sitefs_serve
 }
 

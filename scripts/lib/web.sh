@@ -27,7 +27,8 @@ as_web() {
 port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # web_start DIRECTORY LIVE SITE: serves SITE, whose docroot is the link LIVE. Sets WEB_PORT and WEB_URL. The port is
-# taken now, LIVE may come later.
+# taken now, LIVE may come later. WEB_VALIDATE (1) and WEB_REVALIDATE (2 seconds) say whether and how often opcache looks
+# at files again.
 web_start() {
   local directory=$1 live=$2 site=$3 version try
   version=$(php_version)
@@ -35,8 +36,8 @@ web_start() {
   chown "$WEB_USER": "$directory"/{nginx-temp,php-temp}
   WEB_TEMP=$directory/php-temp
   web_fpm_configuration "$directory" >"$directory/fpm.conf"
-  "/usr/sbin/php-fpm$version" -d opcache.enable=1 -d opcache.validate_timestamps=1 -d opcache.revalidate_freq=2 \
-    --fpm-config "$directory/fpm.conf" --daemonize ||
+  "/usr/sbin/php-fpm$version" -d opcache.enable=1 -d "opcache.validate_timestamps=${WEB_VALIDATE:-1}" \
+    -d "opcache.revalidate_freq=${WEB_REVALIDATE:-2}" --fpm-config "$directory/fpm.conf" --daemonize ||
     fail "PHP-FPM did not start" "see $directory/log/fpm.log"
   for try in {1..20}; do
     WEB_PORT=$((20000 + RANDOM % 20000))
