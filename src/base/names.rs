@@ -148,6 +148,11 @@ impl RelativePath {
         path.0.strip_prefix(&self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
+    /// The directories it is in, the outermost first; none for a single component.
+    pub fn parents(&self) -> impl Iterator<Item = RelativePath> {
+        self.0.match_indices('/').map(|(end, _)| RelativePath(self.0[..end].to_owned()))
+    }
+
     /// This path below `directory`.
     pub fn below(&self, directory: &Path) -> PathBuf {
         directory.join(&self.0)
@@ -221,5 +226,10 @@ mod tests {
         );
         assert!(!path.contains(&"files/css2".parse().unwrap()) && !path.contains(&"files".parse().unwrap()));
         assert_eq!(path.components().collect::<Vec<_>>(), ["files", "css"]);
+        let parents = |text: &str| {
+            text.parse::<RelativePath>().unwrap().parents().map(String::from).collect::<Vec<_>>()
+        };
+        assert_eq!(parents("a/b/c"), ["a", "a/b"]);
+        assert!(parents("a").is_empty());
     }
 }

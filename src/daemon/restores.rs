@@ -7,8 +7,18 @@ use crate::base::{RelativePath, files};
 use crate::control::response::Restored;
 use crate::control::{Caller, Events, Failure, request};
 use crate::history::Snapshot;
-use crate::site::Site;
-use crate::trees::{Entry, Root, Totals};
+use crate::live::Caller as Owner;
+use crate::site::{Site, layout};
+use crate::trees::{Entry, Root, Totals, TreeId};
+
+/// Something to be put into one volume.
+struct Part {
+    volume: u32,
+    path: RelativePath,
+    entry: Entry,
+    /// What the numbers of hard links in the entry mean.
+    links: Option<TreeId>,
+}
 
 /// Where files are written before they get their names.
 const STAGING_NAME: &str = ".sitefs-restore";
@@ -36,11 +46,18 @@ impl Daemon {
                 refuse_database(&site, &request.paths)?;
                 let _lock = self.lock_site(&site.name, "restore")?;
                 let live = self.live_generation(&site.name)?;
+                let parts = self.parts_to_restore(&site, live.volume, &snapshot.root, &entries)?;
                 let captured = self.capture(&site, &live, None)?;
                 captured.warn_of_unstable(events);
                 let message = format!("before files of {} were restored", id.short());
                 let safety = self.register(caller, &site, &live, captured, &message, None)?;
-                self.restore_in_place(&site, live.volume, &snapshot.root, &entries)?;
+                self.restore_in_place(&snapshot.root, parts).map_err(|failure| {
+                    failure.hint(format!(
+                        "what was there before is in the snapshot {}@{}; repeating the command does no harm",
+                        site.name,
+                        safety.short()
+                    ))
+                })?;
                 (self.generation_path(&live.name).display().to_string(), Some(safety.to_string()))
             }
         };
@@ -71,19 +88,76 @@ impl Daemon {
         paths.iter().map(find).collect()
     }
 
-    /// Grafts the entries into the live volumes: at once, whatever their size.
-    fn restore_in_place(
+    /// What goes into which volume. A directory that has a data directory somewhere below it is split as a generation
+    /// is: its code keeps the link to the site's data, and what the snapshot has behind the link goes into the data.
+    /// A data directory that the snapshot lacks stays as it is.
+    fn parts_to_restore(
         &self,
         site: &Site,
         code_volume: u32,
         whole: &Root,
         entries: &[(RelativePath, Entry)],
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<Part>, Failure> {
+        let trees = &self.store.trees;
+        let mut parts = Vec::new();
         for (path, entry) in entries {
             let is_data = site.data.iter().any(|directory| directory.contains(path));
-            let volume = self.volume(if is_data { site.data_volume } else { code_volume })?;
-            let forgotten = volume.replace_with_entry(path, entry.clone(), whole.links)?;
-            volume.sync_volume()?;
+            let below: Vec<RelativePath> =
+                site.data.iter().filter(|directory| !is_data && path.contains(directory)).cloned().collect();
+            if below.is_empty() {
+                let volume = if is_data { site.data_volume } else { code_volume };
+                parts.push(Part { volume, path: path.clone(), entry: entry.clone(), links: whole.links });
+                continue;
+            }
+            let split = layout::split(trees, whole, &site.name, &below)?;
+            if let Some(left) = below.iter().find(|directory| !split.directories.contains(directory)) {
+                return Err(Failure::refused(format!(
+                    "{path} would take the site's data at {left} out of view"
+                ))
+                .because_of(format!("in the snapshot {left} is no directory of the site's own"))
+                .hint(
+                    "name what is to be restored in it one by one, or write it elsewhere with --into DIR",
+                ));
+            }
+            // What the volumes will refer to is durable before they do.
+            trees.objects.flush()?;
+            if let Some(entry) = trees.entry_at(&split.code, path)? {
+                let links = split.code.links;
+                parts.push(Part { volume: code_volume, path: path.clone(), entry, links });
+            }
+            for directory in below {
+                if trees.entry_at(whole, &directory)?.is_some()
+                    && let Some(entry) = trees.entry_at(&split.data, &directory)?
+                {
+                    let links = split.data.links;
+                    parts.push(Part { volume: site.data_volume, path: directory, entry, links });
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Grafts the parts into the live volumes: at once, whatever their size, and with the directories above them
+    /// where those are gone. Each part is there as a whole or not at all, also after a power cut; a command that was
+    /// cut off is repeated.
+    fn restore_in_place(&self, whole: &Root, parts: Vec<Part>) -> Result<(), Failure> {
+        for Part { volume, path, entry, links } in parts {
+            let volume = self.volume(volume)?;
+            let put = || {
+                let mut forgotten = Vec::new();
+                for above in path.parents() {
+                    if let Some(found) = self.store.trees.entry_at(whole, &above)? {
+                        let owner = Owner { uid: found.attributes.uid, gid: found.attributes.gid };
+                        forgotten.extend(volume.ensure_directory(&above, found.attributes.mode, owner)?);
+                    }
+                }
+                forgotten.extend(volume.replace_with_entry(&path, entry, links)?);
+                volume.sync_volume()?;
+                Ok::<_, Failure>(forgotten)
+            };
+            let forgotten = put().map_err(|failure| {
+                Failure::failed(format!("{path} cannot be put back")).because_of(failure.message)
+            })?;
             self.tell_kernel(forgotten);
         }
         Ok(())

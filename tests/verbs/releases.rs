@@ -120,3 +120,51 @@ fn files_and_directories_are_restored() {
     bench.assert_same("original/files/styles", "root/sites/shop/files/styles");
     assert_eq!(bench.read("root/sites/shop/modules/custom/after"), "writable");
 }
+
+#[test]
+fn a_directory_with_uploads_in_it_is_restored_into_code_and_data() {
+    let bench = Bench::new();
+    bench.stop();
+    bench.write("recipes/deep.toml", "title = 'Deep'\ndata = ['private/deep/files', 'private/cache']\n");
+    bench.serve();
+    bench.platform("one");
+    fs::create_dir_all(bench.path("deep/private/deep/files")).unwrap();
+    for (name, text) in [("note", "code"), ("deep/module", "module"), ("deep/files/paper", "paper")] {
+        bench.write(&format!("deep/private/{name}"), text);
+    }
+    fs::hard_link(bench.path("deep/private/deep/files/paper"), bench.path("deep/private/deep/files/again"))
+        .unwrap();
+    bench.json(&["site", "import", "shop", "deep", "--platform=one", "--app=deep"]);
+    let site = bench.path("root/sites/shop/private");
+    bench.json(&["snapshot", "shop", "--tag", "good"]);
+    bench.write("root/sites/shop/private/note", "broken");
+    bench.write("root/sites/shop/private/deep/files/paper", "broken");
+    bench.write("root/sites/shop/private/deep/files/late", "late");
+    bench.write("root/sites/shop/private/cache/page", "page");
+    bench.json(&["restore", "shop@good", "private"]);
+    assert_eq!(bench.read("root/sites/shop/private/note"), "code");
+    // The link is still there, and what is behind it is what the snapshot had, for every generation.
+    assert!(fs::symlink_metadata(site.join("deep/files")).unwrap().is_symlink());
+    assert_eq!(bench.read("root/data/shop/private/deep/files/paper"), "paper");
+    assert_eq!(bench.read("root/data/shop/private/deep/files/again"), "paper");
+    assert!(!bench.exists("root/data/shop/private/deep/files/late"));
+    assert!(!bench.exists("root/data/shop/private/cache/page"), "it was empty in the snapshot");
+    bench.write("root/sites/shop/private/deep/files/after", "after");
+    assert_eq!(bench.read("root/data/shop/private/deep/files/after"), "after");
+
+    // Directories that are gone come back with what is restored below them.
+    fs::remove_dir_all(site.join("deep")).unwrap();
+    bench.json(&["restore", "shop@good", "private/deep/module"]);
+    assert_eq!(bench.read("root/sites/shop/private/deep/module"), "module");
+    bench.json(&["restore", "shop@good", "private/deep"]);
+    assert_eq!(bench.read("root/sites/shop/private/deep/files/paper"), "paper");
+
+    // A state in which something else is where the data is now cannot be put there.
+    fs::remove_file(site.join("deep/files")).unwrap();
+    bench.write("root/sites/shop/private/deep/files", "no directory");
+    bench.json(&["snapshot", "shop", "--tag", "odd"]);
+    let refusal = bench.fails(3, &["restore", "shop@odd", "private"]);
+    assert!(refusal.contains("private/deep/files"), "{refusal}");
+    bench.json(&["restore", "shop@good", "private"]);
+    assert_eq!(bench.read("root/sites/shop/private/deep/files/paper"), "paper");
+}
