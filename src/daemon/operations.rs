@@ -257,7 +257,9 @@ impl Daemon {
         }
         let outcome = command.run_with(&mut |_, line| output(line))?;
         // Commands rarely sync what they write, and the journal is about to say durably that they are done.
-        self.store.volumes.sync_all()?;
+        for volume in [generation.volume, site.data_volume] {
+            self.volume(volume)?.sync_contents()?;
+        }
         Ok(match outcome.ending {
             Ending::Exited(status) => CommandEnd::Status(status),
             Ending::Signalled(signal) => CommandEnd::Signal(signal),

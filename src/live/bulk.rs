@@ -206,6 +206,7 @@ impl Volume {
         if let Body::Upper(upper) = &node.body {
             // In the same commit as its row, or a crash could leave the name with an empty file.
             state.pending.flush.insert(upper.number);
+            state.unsynced.note(upper.number, true);
         }
         state.insert_node(local, node);
         state.touch(local);

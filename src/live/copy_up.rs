@@ -39,7 +39,9 @@ impl Volume {
                 Body::Directory { .. } => return Err(LiveError::IsADirectory),
                 Body::Symlink(_) | Body::Fifo | Body::Socket => return Err(LiveError::Invalid),
                 Body::Upper(upper) if !upper.sealed => {
+                    let number = upper.number;
                     let file = self.shared_file(node)?;
+                    state.unsynced.note(number, false);
                     return Ok((state, file));
                 }
                 // The kernel reads from it, and takes no other file: it is writable as soon as the freeze has read it.
@@ -89,6 +91,7 @@ impl Volume {
             // Whoever reads through this program reads the new content from now on.
             node.open.file = Some(Arc::clone(&file));
         }
+        state.unsynced.note(number, true);
         self.prepare(&mut state, local)?;
         state.touch(local);
         Ok((state, file))

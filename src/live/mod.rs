@@ -34,6 +34,7 @@ mod reserve;
 mod rows;
 mod settings;
 mod state;
+mod unsynced;
 mod upper;
 mod volume;
 mod volumes;

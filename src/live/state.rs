@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use super::LiveError;
 use super::node::{Home, MADE, NUMBERS_END, Node, ROOT};
 use super::rows::{Block, RowChange, Slot, VolumeRow};
+use super::unsynced::Unsynced;
 use crate::trees::{NameKey, Root};
 
 /// How many nodes and slots a volume keeps in memory beyond those it must: some 300 bytes each.
@@ -130,6 +131,8 @@ pub(super) struct State {
     pub(super) held: HashSet<u64>,
     /// Those of them nobody else refers to.
     pub(super) held_unused: HashSet<u64>,
+    /// Upper files whose content may not be durable.
+    pub(super) unsynced: Unsynced,
 }
 
 impl State {
@@ -148,6 +151,7 @@ impl State {
             handles: HashMap::new(),
             held: HashSet::new(),
             held_unused: HashSet::new(),
+            unsynced: Unsynced::default(),
         }
     }
 
@@ -317,6 +321,7 @@ impl State {
     /// Ends a commit that succeeded; returns the upper files that nobody refers to any more.
     pub(super) fn end_commit(&mut self) -> Vec<u64> {
         let Batch { unused, .. } = std::mem::take(&mut self.committing);
+        unused.iter().for_each(|number| self.unsynced.forget(*number));
         let (held, free) = unused.into_iter().partition(|number| self.held.contains(number));
         self.held_unused.extend::<Vec<u64>>(held);
         free

@@ -1,6 +1,7 @@
 //! Upper files: the whole content of a changed file as one plain file, `VOLUME/LAST-BYTE/NUMBER` in hexadecimal
 //! below the directory of upper files. A number names one file for ever; rows of the overlay refer to it.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -72,15 +73,46 @@ impl Uppers {
         if numbers.len() > SINGLE_SYNCS_MAX {
             return self.sync_everything();
         }
-        for &(volume, number) in numbers {
-            let path = self.path(volume, number);
-            match files::open(&path) {
-                Ok(file) => file.sync_data().at("sync", &path)?,
+        numbers.iter().try_for_each(|(volume, number)| self.sync_file(*volume, *number))
+    }
+
+    /// Makes the contents of files of a volume durable, and the names of those that are said to be new; missing ones
+    /// are passed by.
+    pub(super) fn sync_files(
+        &self,
+        volume: VolumeNumber,
+        numbers: &HashMap<u64, bool>,
+    ) -> Result<(), LiveError> {
+        /// From here on the disk has so much to do for the files alone that what others wrote matters less: a flush
+        /// of the whole file system is 5 to 14 times as fast as 1,000 of files (4 KiB each; without and with 400 MB
+        /// of others' to be written).
+        const FILES_MAX: usize = 512;
+        if numbers.len() > FILES_MAX {
+            return self.sync_everything();
+        }
+        let mut directories = BTreeSet::new();
+        for (number, new) in numbers {
+            self.sync_file(volume, *number)?;
+            if *new {
+                directories.extend(self.path(volume, *number).parent().map(Path::to_path_buf));
+            }
+        }
+        for directory in directories {
+            match files::sync_directory(&directory) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error.into()),
+                synced => synced?,
             }
         }
         Ok(())
+    }
+
+    fn sync_file(&self, volume: VolumeNumber, number: u64) -> Result<(), LiveError> {
+        let path = self.path(volume, number);
+        match files::open(&path) {
+            Ok(file) => Ok(file.sync_data().at("sync", &path)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Makes all contents durable.
