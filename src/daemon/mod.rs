@@ -25,6 +25,7 @@ mod releases;
 mod restores;
 mod runs;
 mod serve;
+mod settling;
 mod sites;
 mod snapshots;
 mod status;

@@ -13,13 +13,13 @@ use crate::control::response::{
     ChangeKind, DiffSummary, FileChange, PlannedStep, RunState as ShownState, RunSummary, StepReport,
     TableChange, UpdateOutcome, UpdatePlan, UpdateReport, Updated,
 };
-use crate::control::{Caller, Event, Events, Failure, FailureKind, Gone, StepState as ShownStep, request};
+use crate::control::{Caller, Event, Events, Failure, FailureKind, StepState as ShownStep, request};
 use crate::history::SnapshotId;
 use crate::site::{Recipe, Site, User};
 use crate::trees::{Node, Root, Totals, TreesError};
 use crate::update::{
-    self, Engine, Journal, Run, RunState, StepKind, StepOutput, StepState, Strategy, UpdateRequest,
-    Verification, Wish, step_title,
+    self, Engine, Run, RunState, StepKind, StepOutput, StepState, Strategy, UpdateRequest, Verification,
+    Wish, step_title,
 };
 
 /// A step's name in lists and reports, stable for machines.
@@ -74,7 +74,10 @@ impl Daemon {
         let engine =
             Engine { operations: &operations, journal: &self.store.catalog, events: &report, wish: &wish };
         // The engine refuses by itself a site that an unfinished run has; resume and abort need exactly that.
-        let _lock = self.locks.take(&site, "update")?;
+        let _lock = match request.action {
+            UpdateAction::Plan(_) | UpdateAction::Start(_) => self.locks.take(&site, "update")?,
+            UpdateAction::Resume | UpdateAction::Abort => self.take_when_settled(&site, events)?,
+        };
         let is_abort = matches!(request.action, UpdateAction::Abort);
         let run = match request.action {
             UpdateAction::Plan(options) => {
@@ -91,24 +94,6 @@ impl Daemon {
             return Ok(UpdateOutcome::Aborted(update_report(&run, &log)));
         }
         self.outcome(run)
-    }
-
-    /// For the start: sites that were interrupted while their writes were held take writes again, and undoing that
-    /// had begun is finished. A run that was going forward waits for a person.
-    pub(super) fn settle_runs(&self) -> Result<(), Failure> {
-        let caller = Caller { uid: 0, user: "sitefs".to_owned() };
-        let operations = RunOperations { daemon: self, caller: &caller, events: &Unwatched };
-        let log = |event: update::Event| log::info!("{event:?}");
-        let wish = || Wish::Continue;
-        let engine =
-            Engine { operations: &operations, journal: &self.store.catalog, events: &log, wish: &wish };
-        for (_, site) in self.store.catalog.list::<Site>("")? {
-            let Some(run) = Journal::unfinished(&self.store.catalog, &site.name)? else { continue };
-            if let Err(error) = engine.settle(&run.site) {
-                log::error!("the interrupted update of {}: {error}", run.site);
-            }
-        }
-        Ok(())
     }
 
     fn outcome(&self, run: Run) -> Result<UpdateOutcome, Failure> {
@@ -362,27 +347,6 @@ fn file_change(example: &str) -> FileChange {
         new_size_bytes: None,
         lines_added: None,
         lines_removed: None,
-    }
-}
-
-/// Events of work that nobody asked for just now.
-struct Unwatched;
-
-impl Events for Unwatched {
-    fn send(&self, event: Event) {
-        log::info!("{event:?}");
-    }
-
-    fn data(&self, _bytes: &[u8]) -> Result<(), Gone> {
-        Err(Gone)
-    }
-
-    fn input(&self, _buffer: &mut [u8]) -> std::io::Result<usize> {
-        Ok(0)
-    }
-
-    fn cancelled(&self) -> bool {
-        false
     }
 }
 

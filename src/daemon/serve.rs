@@ -51,6 +51,7 @@ pub fn init_store(directory: &Path) -> Result<(), Failure> {
 pub fn serve(options: ServeOptions, stop: Arc<AtomicBool>, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
     let socket = socket_path(&options.store);
     let daemon = Arc::new(Daemon::start(options, stop)?);
+    let to_settle = daemon.sites_to_settle()?;
     let answering = Server::bind(&socket).and_then(|server| Ok((server.stopper()?, server)));
     let (stopper, server) = match answering {
         Ok(answering) => answering,
@@ -63,6 +64,7 @@ pub fn serve(options: ServeOptions, stop: Arc<AtomicBool>, ready: impl FnOnce(&P
     };
     let handler: Arc<dyn Handler> = Arc::clone(&daemon) as _;
     let serving = std::thread::spawn(move || server.run(&handler, STOP_GRACE));
+    let settling = daemon.settle(to_settle);
     ready(&daemon.root);
     while !daemon.is_stopping() && daemon.is_mounted() {
         std::thread::sleep(STOP_POLL);
@@ -77,6 +79,7 @@ pub fn serve(options: ServeOptions, stop: Arc<AtomicBool>, ready: impl FnOnce(&P
         Ok(abandoned) => log::warn!("{abandoned} commands did not end in time and are abandoned"),
         Err(_) => log::error!("the thread that answered commands panicked"),
     }
+    settling.stop();
     daemon.shut_down()
 }
 
@@ -93,7 +96,8 @@ impl Daemon {
             store.catalog.list::<Platform>("")?.into_iter().map(|(_, platform)| platform).collect();
         for run in update::interrupt_running(&store.catalog)? {
             log::warn!("the update of {0} was interrupted: sitefs update {0} --resume, or --abort", run.site);
-            // Before anything is mounted for them to go on in.
+            // Before anything is mounted for them to go on in. A run that was interrupted before may have commands,
+            // too: those that settled its site.
             let killed = kill_by_environment("SITEFS_RUN", run.id.as_str());
             if killed > 0 {
                 log::warn!("killed {killed} processes of the commands of run {}", run.id);
@@ -144,7 +148,6 @@ impl Daemon {
                 log::error!("platform {} cannot be shown: {}", platform.name, failure.message);
             }
         }
-        daemon.settle_runs()?;
         Ok(daemon)
     }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Daemon;
+use super::settling::SETTLING;
 use crate::base::SiteName;
 use crate::base::process::own_id;
 use crate::control::Failure;
@@ -42,11 +43,18 @@ impl Daemon {
             }
         }
         runs.sort_by_key(|run| std::cmp::Reverse(run.started));
+        let held = self.locks.held();
         for run in runs.iter().filter(|run| run.state == RunState::Interrupted) {
-            problems.push(format!(
-                "the update of {0} was interrupted: sitefs update {0} --resume, or --abort",
-                run.site
-            ));
+            let is_settling = held.get(&run.site).is_some_and(|what| what == SETTLING);
+            problems.push(if is_settling {
+                format!(
+                    "the update of {} was interrupted; the site is being made to take writes again, which may run \
+                     commands of its recipe",
+                    run.site
+                )
+            } else {
+                format!("the update of {0} was interrupted: sitefs update {0} --resume, or --abort", run.site)
+            });
         }
         let mut ended = 0;
         runs.retain(|run| {

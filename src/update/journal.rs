@@ -93,17 +93,17 @@ fn busy(run: &Run) -> UpdateError {
     }
 }
 
-/// Marks the runs that died with the daemon as interrupted and returns them: once, when the daemon starts.
+/// Marks the runs that died with the daemon as interrupted, and returns all that are: once, when the daemon starts.
 pub fn interrupt_running(catalog: &Catalog) -> Result<Vec<Run>, UpdateError> {
     catalog.write(|transaction| {
         let mut interrupted = Vec::new();
         for (site, claim) in transaction.list::<Claim>("")? {
             let key = format!("{site}/{}", claim.run);
-            if let Some(mut run) = transaction.get::<Run>(&key)?
-                && run.state == RunState::Running
-            {
-                run.state = RunState::Interrupted;
-                transaction.put(&key, &run)?;
+            if let Some(mut run) = transaction.get::<Run>(&key)? {
+                if run.state == RunState::Running {
+                    run.state = RunState::Interrupted;
+                    transaction.put(&key, &run)?;
+                }
                 interrupted.push(run);
             }
         }

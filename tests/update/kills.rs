@@ -81,6 +81,7 @@ fn kill_in(site: &Site<'_>, place: usize, in_command: bool) -> Killed {
         assert!(matches!(error.raw_os_error(), Some(107 | 103)), "{shown}: {error}");
     }
     site.place.serve();
+    site.place.wait_until_settled();
     if let Some(blocked) = site.place.paused() {
         assert!(!runs(blocked), "a command of {} goes on under the next daemon", step.name);
     }
@@ -144,4 +145,36 @@ fn an_update_whose_daemon_was_killed_is_resumed() {
 #[test]
 fn an_update_whose_daemon_was_killed_is_aborted() {
     kill_in_all_steps("--abort", |site| site.assert_untouched());
+}
+
+#[test]
+fn a_command_that_hangs_at_the_start_keeps_no_daemon_from_serving() {
+    let place = Place::new();
+    let (site, other) = (place.import("site"), place.import("other"));
+    place.set("pause", "update");
+    let mut update = site.start_update();
+    wait_until("the update blocks", || place.paused().is_some());
+    place.kill();
+    update.end();
+    fs::remove_file(place.path("paused")).unwrap();
+    // The application is taken out of its read-only mode when the daemon starts.
+    place.set("pause", "hold");
+    place.serve();
+    wait_until("the command blocks", || place.paused().is_some());
+    assert!(place.problems().contains("being made to take writes again"), "{}", place.problems());
+    assert!(other.write("meanwhile"));
+    let refused = place.sitefs(&["snapshot", "site"]);
+    assert!(refused.exit == 3 && refused.stderr.contains("settling"), "{}", refused.stderr);
+    // It keeps no daemon from stopping either, and does not outlive it.
+    let blocked = place.paused().unwrap();
+    place.stop();
+    wait_until("the command is gone", || !runs(blocked));
+    place.set("pause", "");
+    place.serve();
+    place.wait_until_settled();
+    assert!(site.write("since"));
+    place.done(&["update", "site", "--abort"]);
+    place.done(&["site", "remove", "--force", "other"]);
+    site.assert_untouched();
+    place.stop();
 }

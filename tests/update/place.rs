@@ -147,6 +147,19 @@ impl Place {
         self.daemon.set(Pid::from_raw(i32::try_from(pid).unwrap()));
     }
 
+    /// What `status` says to be wrong.
+    pub(crate) fn problems(&self) -> String {
+        // With problems its exit code is not 0.
+        let status = self.sitefs(&["--json", "status"]);
+        let status: Value = serde_json::from_str(&status.stdout).unwrap();
+        status["problems"].to_string()
+    }
+
+    /// Waits until sites that were interrupted take writes again.
+    pub(crate) fn wait_until_settled(&self) {
+        wait_until("the sites are settled", || !self.problems().contains("being made to take writes again"));
+    }
+
     /// Ends the daemon as a crash would.
     pub(crate) fn kill(&self) {
         let daemon = self.daemon.take().expect("the daemon runs");
