@@ -12,7 +12,8 @@ use crate::control::{Failure, Revision};
 /// Make a copy-on-write clone of a site, files and database
 ///
 /// Takes milliseconds and nearly no disk, however large the site is. What is done to the clone never reaches the
-/// site.
+/// site. A clone of the site as it is now has the database's last committed state; it is not checked unless --verify
+/// says so, and no snapshot is listed for it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sitefs clone shop.example shop-test
@@ -32,6 +33,9 @@ pub(super) struct Clone {
     /// Leave the database out
     #[arg(long)]
     no_database: bool,
+    /// Restore and check the database first; costs a reading of all of it
+    #[arg(long, conflicts_with = "no_database")]
+    verify: bool,
     /// When the clone may be deleted, from now, as in 12h or 7d [default: never]
     #[arg(long, value_name = "SPAN")]
     expires: Option<Span>,
@@ -45,8 +49,8 @@ impl Clone {
                 .hint(format!("clone {} instead, or name a snapshot of {}", from.site, self.site))
                 .into());
         }
-        let Clone { new, platform, expires, .. } = self;
-        let request = SiteClone { from, new, platform, database: !self.no_database, expires };
+        let Clone { new, platform, verify, expires, .. } = self;
+        let request = SiteClone { from, new, platform, database: !self.no_database, verify, expires };
         context.show(request, |cloned, now| {
             let site = &cloned.site;
             let mut page = Page::default();
@@ -54,7 +58,7 @@ impl Clone {
                 "{} is a clone of {}@{} on {}, made in {}",
                 site.site,
                 site.clone_of.as_ref().unwrap_or(&site.site),
-                short_id(&cloned.snapshot),
+                cloned.snapshot.as_deref().map_or("live", short_id),
                 site.platform,
                 seconds(cloned.seconds),
             ));

@@ -42,6 +42,9 @@ fn page(details: &SnapshotDetails, now: Timestamp) -> Page {
     let database = snapshot.database.as_ref().map_or_else(
         || "none".to_owned(),
         |found| {
+            if !found.verified && found.tables == 0 {
+                return format!("{}, not read when it was taken", found.engine);
+            }
             let verified = if found.verified { "verified" } else { "not verified" };
             let tables = counted(found.tables, "table", "tables");
             format!("{}, {tables}, {}, {verified}", found.engine, counted(found.rows, "row", "rows"))

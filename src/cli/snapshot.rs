@@ -25,7 +25,7 @@ pub(super) struct Snapshot {
     /// A name for it, which it keeps for ever
     #[arg(short, long)]
     tag: Option<TagName>,
-    /// Leave the database as the last snapshot has it
+    /// Leave the database out
     #[arg(long)]
     no_database: bool,
 }

@@ -226,6 +226,8 @@ pub struct SiteClone {
     pub platform: Option<PlatformName>,
     /// Whether the database is cloned too.
     pub database: bool,
+    /// Whether the database is restored and checked before anything is made of it.
+    pub verify: bool,
     /// When the clone may be deleted, counted from now; never by itself when not given.
     pub expires: Option<Span>,
 }

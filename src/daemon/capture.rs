@@ -88,7 +88,7 @@ pub(super) struct Captured {
     pub(super) root: Root,
     /// Files that a process kept writing meanwhile.
     pub(super) unstable: Vec<PathBuf>,
-    /// The database, each table summarised from what was captured.
+    /// The database: each table summarised from what was captured, or not read so far.
     pub(super) database: Option<DatabaseSnapshot>,
     /// The platform.
     pub(super) platform: PlatformBinding,
@@ -148,25 +148,43 @@ impl Daemon {
         Ok(Some(Database::new(main, &directory, worker).with_additional(additional, &directory)))
     }
 
-    /// Takes the state of a site, held by `hold` or else for as long as that takes. Stores everything; registers
-    /// nothing.
+    /// Takes the state of a site as [`Daemon::take`] does, and proves its database restorable. Costs a reading of the
+    /// whole database, after the writers were let go unless `hold` keeps them.
     pub(super) fn capture(
         &self,
         site: &Site,
         generation: &Generation,
         hold: Option<&WriteHold>,
     ) -> Result<Captured, Failure> {
-        let own_hold = match hold {
-            Some(hold) if hold.generation() == &generation.name => None,
-            _ => Some(self.hold_writes(generation)?),
+        let taken = self.take(site, generation, hold)?;
+        let database = self.summarise_database(site, &taken.root)?;
+        Ok(Captured { database, ..taken })
+    }
+
+    /// Takes the state of a site: the database is in a committed state, and not read. Writers are kept waiting by
+    /// `hold`, or else until the instant is taken, before anything is stored. Stores everything; registers nothing.
+    pub(super) fn take(
+        &self,
+        site: &Site,
+        generation: &Generation,
+        hold: Option<&WriteHold>,
+    ) -> Result<Captured, Failure> {
+        let (root, unstable) = match hold {
+            Some(hold) if hold.generation() == &generation.name => {
+                let captured = self.capture_files(site, generation, || ())?;
+                hold.check()?;
+                captured
+            }
+            _ => {
+                let own_hold = self.hold_writes(generation)?;
+                let mut released = Ok(());
+                let captured = self.capture_files(site, generation, || released = own_hold.release())?;
+                // An error when it had ended before the instant.
+                released?;
+                captured
+            }
         };
-        let (root, unstable) = self.capture_files(site, generation)?;
-        match (own_hold, hold) {
-            (Some(own_hold), _) => own_hold.release()?,
-            (None, Some(hold)) => hold.check()?,
-            (None, None) => {}
-        }
-        let database = self.summarise_database(site, &root)?;
+        let database = self.unread_database(site, &root)?;
         Ok(Captured { root, unstable, database, platform: self.platform_binding(generation)? })
     }
 
@@ -176,22 +194,24 @@ impl Daemon {
         site: &Site,
         generation: &Generation,
     ) -> Result<Captured, Failure> {
-        let (mut root, unstable) = self.capture_files(site, generation)?;
+        let (mut root, unstable) = self.capture_files(site, generation, || ())?;
         for path in site.state_paths() {
             root = self.store.trees.replace_at(&root, &path, None)?;
         }
         Ok(Captured { root, unstable, database: None, platform: self.platform_binding(generation)? })
     }
 
-    /// Takes the state of a site's files, its database as it happens to be.
-    pub(super) fn capture_files(
+    /// Takes the state of a site's files, its database as it happens to be. Calls `taken` as soon as the instant is
+    /// taken, with all the storing still to be done.
+    fn capture_files(
         &self,
         site: &Site,
         generation: &Generation,
+        taken: impl FnOnce(),
     ) -> Result<(Root, Vec<PathBuf>), Failure> {
         let code = self.volume(generation.volume)?;
         let data = self.volume(site.data_volume)?;
-        let mut frozen = Volume::freeze_together(&[&code, &data])?;
+        let mut frozen = Volume::freeze_together_then(&[&code, &data], taken)?;
         let (Some(data), Some(code)) = (frozen.pop(), frozen.pop()) else {
             unreachable!("two volumes were frozen")
         };
@@ -200,6 +220,13 @@ impl Daemon {
             log::warn!("{}: {warning}", generation.name);
         }
         Ok((joined.root, code.unstable.into_iter().chain(data.unstable).collect()))
+    }
+
+    /// That a tree has a database, which nobody has read.
+    fn unread_database(&self, site: &Site, root: &Root) -> Result<Option<DatabaseSnapshot>, Failure> {
+        let Some(file) = site.database_files().first() else { return Ok(None) };
+        let entry = self.store.trees.entry_at(root, file)?;
+        Ok(entry.map(|_| DatabaseSnapshot::unread(Engine::Sqlite.to_string(), file.clone())))
     }
 
     /// What the database in a tree holds. It is restored to a file of its own, checked by its engine and read from

@@ -7,7 +7,7 @@ use super::generations::{NewGeneration, volume_number};
 use crate::base::{SiteName, Timestamp};
 use crate::control::response::SiteCloned;
 use crate::control::{At, Caller, Events, Failure, request};
-use crate::history::{SnapshotId, VOLUME_COUNTER};
+use crate::history::{Refs, SnapshotId, VOLUME_COUNTER};
 use crate::live::Access;
 use crate::site::{
     Generation, GenerationName, GenerationState, LivePointer, Platform, Site, SiteKind, layout,
@@ -46,16 +46,22 @@ impl Daemon {
         let snapshot = match request.from.at {
             At::Live => {
                 let _origin_lock = self.lock_site(&origin.name, "clone")?;
-                let captured = if request.database {
-                    self.capture(&origin, &live, None)?
-                } else {
-                    self.capture_without_database(&origin, &live)?
+                let captured = match (request.database, request.verify) {
+                    (true, false) => self.take(&origin, &live, None)?,
+                    (true, true) => self.capture(&origin, &live, None)?,
+                    (false, _) => self.capture_without_database(&origin, &live)?,
                 };
                 captured.warn_of_unstable(events);
                 let message = format!("cloned as {}", request.new);
-                self.register(caller, &origin, &live, captured, &message, None)?
+                self.store_unlisted(caller, &origin, &live, captured, &message)?
             }
-            _ => self.resolve_snapshot(&request.from)?,
+            _ => {
+                let snapshot = self.resolve_snapshot(&request.from)?;
+                if request.verify {
+                    self.verify_snapshot(snapshot)?;
+                }
+                snapshot
+            }
         };
         let platform = match &request.platform {
             Some(name) => self.platform(name)?,
@@ -76,7 +82,7 @@ impl Daemon {
         let site = self.site(&request.new)?;
         Ok(SiteCloned {
             site: self.site_summary(&site)?,
-            snapshot: snapshot.to_string(),
+            snapshot: (request.from.at != At::Live).then(|| snapshot.to_string()),
             path: self.place(&generation)?.site.display().to_string(),
             database: self.database_info(&site, &generation)?,
             seconds: started.elapsed().as_secs_f64(),
@@ -90,6 +96,8 @@ impl Daemon {
             self.remove_site(&left)?;
         }
         let snapshot = self.load_snapshot(new.snapshot)?;
+        let refs = Refs::new(&self.store.catalog);
+        let is_listed = refs.resolve(&snapshot.site, &new.snapshot.to_string()).is_ok();
         let origin = self.site(&snapshot.site)?;
         let mut whole = snapshot.root.clone();
         let database = origin.database.clone().filter(|_| new.database && snapshot.database.is_some());
@@ -128,7 +136,7 @@ impl Daemon {
             name: name.clone(),
             code,
             platform: new.platform,
-            snapshot: Some(new.snapshot),
+            snapshot: Some(new.snapshot).filter(|_| is_listed),
         })?;
         self.make_first_live(&made)
     }

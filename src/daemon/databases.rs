@@ -115,7 +115,8 @@ impl Daemon {
         let database = extracted.database()?;
         let examination = database.verify()?;
         let mut problems = examination.findings;
-        if let (Some(recorded), true) = (&state.database, request.of.at != When::Live) {
+        let recorded = state.database.as_ref().filter(|database| database.is_read());
+        if let (Some(recorded), true) = (recorded, request.of.at != When::Live) {
             problems.extend(Difference::between(&Summary::from(recorded), &examination.summary).lines());
         }
         let tables = examination.summary.tables.iter().map(|(table, summary)| TableInfo {

@@ -5,11 +5,14 @@ use std::io::Write;
 use similar::{ChangeTag, TextDiff};
 
 use super::Daemon;
+use crate::base::RelativePath;
 use crate::control::request::Detail;
 use crate::control::response::{ChangeKind, DiffSummary, Differences, FileChange, TableChange};
 use crate::control::{At, DataWriter, Events, Failure, Revision, request};
+use crate::database::Engine;
 use crate::history::DatabaseSnapshot;
 use crate::objects::FileContent;
+use crate::site::with_companions;
 use crate::trees::{Difference, Entry, Node, Root};
 
 /// Files larger than this (bytes) are compared by their hashes alone, as files that are no text are.
@@ -28,11 +31,19 @@ pub(super) struct State {
     pub(super) database: Option<DatabaseSnapshot>,
 }
 
+impl State {
+    /// The file of a database that nobody has read.
+    fn unread_file(&self) -> Option<RelativePath> {
+        self.database.as_ref().filter(|database| !database.is_read())?.file.clone()
+    }
+}
+
 impl Daemon {
     /// `diff`.
     pub(super) fn diff(&self, request: &request::Diff, events: &dyn Events) -> Result<Differences, Failure> {
-        let old = self.state(&request.old)?;
-        let new = self.state(&request.new)?;
+        let mut old = self.state(&request.old)?;
+        let mut new = self.state(&request.new)?;
+        self.read_databases(&mut old, &mut new)?;
         let mut files = Vec::new();
         let mut failure = None;
         self.store.trees.diff(&old.root, &new.root, &mut |difference| {
@@ -61,7 +72,7 @@ impl Daemon {
         })
     }
 
-    /// The state a revision names. The live one is captured for this, and registered nowhere.
+    /// The state a revision names. The live one is taken for this, its database not read, and registered nowhere.
     pub(super) fn state(&self, revision: &Revision) -> Result<State, Failure> {
         if revision.at != At::Live {
             let id = self.resolve_snapshot(revision)?;
@@ -74,8 +85,37 @@ impl Daemon {
         }
         let site = self.site(&revision.site)?;
         let generation = self.live_generation(&site.name)?;
-        let captured = self.capture(&site, &generation, None)?;
+        let captured = self.take(&site, &generation, None)?;
         Ok(State { name: revision.to_string(), root: captured.root, database: captured.database })
+    }
+
+    /// Reads the databases of two states that nobody has read so far; one that is the same file as the other is not
+    /// read again.
+    fn read_databases(&self, old: &mut State, new: &mut State) -> Result<(), Failure> {
+        let files = |state: &State| {
+            let file = state.database.as_ref().and_then(|database| database.file.as_ref());
+            let paths = file.map(with_companions).unwrap_or_default();
+            let nodes = paths.iter().map(|path| {
+                Ok(self.store.trees.entry_at(&state.root, path)?.map(|entry| (path.clone(), entry.node)))
+            });
+            nodes.collect::<Result<Vec<_>, Failure>>()
+        };
+        let is_same = files(old)? == files(new)?;
+        for turn in 0..2 {
+            let (state, other) = if turn == 0 { (&mut *old, &*new) } else { (&mut *new, &*old) };
+            let Some(file) = state.unread_file() else { continue };
+            state.database = match &other.database {
+                Some(read) if is_same && read.is_read() => Some(read.clone()),
+                _ => match self.extract_database(&state.root, &file)? {
+                    Some(copy) => {
+                        let summary = copy.database()?.summary()?;
+                        Some(summary.into_snapshot(Engine::Sqlite, Some(file), None, false))
+                    }
+                    None => None,
+                },
+            };
+        }
+        Ok(())
     }
 
     fn file_change(

@@ -15,7 +15,7 @@ use crate::site::{Facts, GenerationName, LivePointer, Place, Platform, Site, Sit
 use crate::trees::Node;
 use crate::update::{
     Changes, CommandEnd, CommandRequest, Failure, FileChanges, HoldId, Inspection, Operations, Page,
-    PageRequest, Switch, TableChange, Verification,
+    PageRequest, Reading, Switch, TableChange, Verification,
 };
 
 /// The counter that gives out the numbers of holds.
@@ -75,12 +75,21 @@ impl Operations for RunOperations<'_> {
         })
     }
 
-    fn snapshot(&self, of: &GenerationName, message: &str, author: &str) -> Result<SnapshotId, Failure> {
+    fn snapshot(
+        &self,
+        of: &GenerationName,
+        message: &str,
+        author: &str,
+        reading: Reading,
+    ) -> Result<SnapshotId, Failure> {
         let daemon = self.daemon;
         let site = daemon.site(&of.site)?;
         let generation = daemon.generation(of)?;
         let hold = daemon.holds.lock().values().find(|hold| hold.generation() == of).cloned();
-        let captured = daemon.capture(&site, &generation, hold.as_deref())?;
+        let captured = match reading {
+            Reading::Whole => daemon.capture(&site, &generation, hold.as_deref())?,
+            Reading::Nothing => daemon.take(&site, &generation, hold.as_deref())?,
+        };
         captured.warn_of_unstable(self.events);
         let caller = Caller { user: author.to_owned(), ..self.caller.clone() };
         Ok(daemon.register(&caller, &site, &generation, captured, message, None)?)

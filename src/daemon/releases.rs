@@ -98,7 +98,7 @@ impl Daemon {
         let platform = self.platform(&live.platform)?;
         let mut whole = self.import_code(&site, &request.directory, events)?;
         let hold = self.hold_writes(&live)?;
-        let captured = self.capture(&site, &live, Some(&hold))?;
+        let captured = self.take(&site, &live, Some(&hold))?;
         for path in site.state_paths() {
             let entry = self.store.trees.entry_at(&captured.root, &path)?;
             whole = self.store.trees.replace_at(&whole, &path, entry)?;
@@ -212,7 +212,7 @@ impl Daemon {
     ) -> Result<Switched, Failure> {
         let started = Instant::now();
         let hold = self.hold_writes(live)?;
-        let captured = self.capture(site, live, Some(&hold))?;
+        let captured = self.take(site, live, Some(&hold))?;
         captured.warn_of_unstable(events);
         let message = format!("before the move from {} to {}", live.platform, platform.name);
         let snapshot = self.register(caller, site, live, captured, &message, None)?;

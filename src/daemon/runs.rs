@@ -216,7 +216,8 @@ impl Daemon {
             let restored = self.summarise_database(&site, &snapshot.root)?;
             let restored = restored
                 .ok_or_else(|| Failure::failed(format!("snapshot {} has lost its database", id.short())))?;
-            if restored.tables != recorded.tables || restored.schema != recorded.schema {
+            let is_other = restored.tables != recorded.tables || restored.schema != recorded.schema;
+            if recorded.is_read() && is_other {
                 return Err(Failure::failed(format!(
                     "the database restored from snapshot {} is not the one recorded",
                     id.short()

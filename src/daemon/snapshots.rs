@@ -91,10 +91,41 @@ impl Daemon {
         message: &str,
         tag: Option<&TagName>,
     ) -> Result<SnapshotId, Failure> {
+        let snapshot = self.describe(caller, site, generation, captured, message)?;
+        let record = Refs::new(&self.store.catalog).register(&self.store.trees.objects, &snapshot, tag)?;
+        self.show_volume(record.volume, &snapshot.root, Access::ReadOnly)?;
+        self.publish()?;
+        Ok(record.id)
+    }
+
+    /// Stores what was captured as a snapshot that no log lists and nobody browses: what a clone is made of. Durable
+    /// when this returns.
+    pub(super) fn store_unlisted(
+        &self,
+        caller: &Caller,
+        site: &Site,
+        generation: &Generation,
+        captured: Captured,
+        message: &str,
+    ) -> Result<SnapshotId, Failure> {
+        let objects = &self.store.trees.objects;
+        let id = self.describe(caller, site, generation, captured, message)?.store(objects)?;
+        objects.flush()?;
+        Ok(id)
+    }
+
+    fn describe(
+        &self,
+        caller: &Caller,
+        site: &Site,
+        generation: &Generation,
+        captured: Captured,
+        message: &str,
+    ) -> Result<Snapshot, Failure> {
         let refs = Refs::new(&self.store.catalog);
         let stored_before = refs.stored_bytes_at_last_snapshot()?;
         let stored_now = self.store.trees.objects.usage().stored_bytes;
-        let snapshot = Snapshot {
+        Ok(Snapshot {
             site: site.name.clone(),
             created: Timestamp::now(),
             author: caller.user.clone(),
@@ -106,11 +137,7 @@ impl Daemon {
             platform: Some(captured.platform),
             generation: Some(generation.name.number),
             added_bytes: stored_now.saturating_sub(stored_before),
-        };
-        let record = refs.register(&self.store.trees.objects, &snapshot, tag)?;
-        self.show_volume(record.volume, &snapshot.root, Access::ReadOnly)?;
-        self.publish()?;
-        Ok(record.id)
+        })
     }
 
     /// The snapshots of a site, newest first.

@@ -62,12 +62,32 @@ pub struct DatabaseSnapshot {
     pub file: Option<RelativePath>,
     /// For the others: the dump.
     pub dump: Option<FileContent>,
-    /// Every table with its rows and checksum, taken in the transaction of the capture.
+    /// Every table with its rows and checksum, taken in the transaction of the capture; none when it was not read.
     pub tables: BTreeMap<String, TableSummary>,
-    /// A hash of the schema (tables, indexes, views, triggers as the engine states them).
+    /// A hash of the schema (tables, indexes, views, triggers as the engine states them); all zeros when it was not
+    /// read.
     pub schema: ObjectId,
     /// Whether the capture was restored and compared, not only written.
     pub verified: bool,
+}
+
+impl DatabaseSnapshot {
+    /// A database in the snapshot's tree that nobody has read: what its tables hold is not known.
+    pub fn unread(engine: String, file: RelativePath) -> DatabaseSnapshot {
+        DatabaseSnapshot {
+            engine,
+            file: Some(file),
+            dump: None,
+            tables: BTreeMap::new(),
+            schema: ObjectId::from_bytes([0; 32]),
+            verified: false,
+        }
+    }
+
+    /// Whether its tables are known.
+    pub fn is_read(&self) -> bool {
+        *self.schema.as_bytes() != [0; 32]
+    }
 }
 
 /// The platform a site stood on.

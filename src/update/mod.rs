@@ -31,7 +31,7 @@ pub use error::{Failure, UpdateError};
 pub use journal::{Journal, interrupt_running};
 pub use operations::{
     Changes, CommandEnd, CommandRequest, FileChanges, HoldId, Inspection, Operations, Page, PageRequest,
-    Switch, TableChange, Verification,
+    Reading, Switch, TableChange, Verification,
 };
 pub use plan::{Plan, PlannedStep, UpdateRequest};
 pub use run::{Run, RunId, RunState, StepKind, StepOutput, StepRecord, StepState, Strategy};

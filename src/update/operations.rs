@@ -9,6 +9,15 @@ use crate::base::{PlatformName, SiteName, Timestamp};
 use crate::history::SnapshotId;
 use crate::site::{Facts, GenerationName, Recipe, User};
 
+/// What is made of a snapshot's database when the snapshot is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// It is restored, checked and read from end to end.
+    Whole,
+    /// It is in a committed state, and not read: whoever waits for the end of a hold does not wait for that too.
+    Nothing,
+}
+
 /// Names one hold of writes. Never used again, so that a hold that ended is not taken for one that began later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HoldId(pub u64);
@@ -152,9 +161,15 @@ pub trait Operations {
     /// The facts a plan stands on; an error when site, platform or recipe do not exist.
     fn inspect(&self, site: &SiteName, target: &PlatformName) -> Result<Inspection, Failure>;
 
-    /// Takes a durable snapshot of a generation with the site's data and database, tables summarised. Under a hold
-    /// of that generation, the state held; else the database is locked for the instant it takes.
-    fn snapshot(&self, of: &GenerationName, message: &str, author: &str) -> Result<SnapshotId, Failure>;
+    /// Takes a durable snapshot of a generation with the site's data and database. Under a hold of that generation,
+    /// the state held; else the database is locked for the instant it takes.
+    fn snapshot(
+        &self,
+        of: &GenerationName,
+        message: &str,
+        author: &str,
+        reading: Reading,
+    ) -> Result<SnapshotId, Failure>;
 
     /// Proves that a snapshot can be restored: reads every object back and compares it with its name, restores the
     /// database and compares its tables. An error when anything is not as it should be.

@@ -2,7 +2,7 @@
 
 use super::commands::Runner;
 use super::engine::{Execution, Stop};
-use super::{Failure, HoldId, Run, StepKind, Switch};
+use super::{Failure, HoldId, Reading, Run, StepKind, Switch};
 use crate::site::{Check, Command, Expectation, GenerationName};
 
 impl Execution<'_> {
@@ -73,7 +73,8 @@ impl Execution<'_> {
 
     fn backup(&mut self) -> Result<String, Stop> {
         let message = format!("before the update to {} (run {})", self.run.to_platform, self.run.id);
-        let snapshot = self.engine.operations.snapshot(&self.run.from, &message, &self.run.who)?;
+        let snapshot =
+            self.engine.operations.snapshot(&self.run.from, &message, &self.run.who, Reading::Whole)?;
         self.run.backup = Some(snapshot);
         let verification = self.engine.operations.verify(snapshot)?;
         self.run.verification = Some(verification);
@@ -158,7 +159,8 @@ impl Execution<'_> {
 
     fn freeze(&mut self) -> Result<String, Stop> {
         let message = format!("what the update to {} began with (run {})", self.run.to_platform, self.run.id);
-        let snapshot = self.engine.operations.snapshot(&self.run.from, &message, &self.run.who)?;
+        let snapshot =
+            self.engine.operations.snapshot(&self.run.from, &message, &self.run.who, Reading::Nothing)?;
         self.required_hold()?;
         self.run.frozen = Some(snapshot);
         Ok(format!("snapshot {}", snapshot.0))
@@ -234,8 +236,10 @@ impl Execution<'_> {
         }
         let was_held = self.run.to_hold.is_some_and(|hold| operations.is_held(hold));
         if self.run.switched.is_some() && !was_held && self.run.left_behind.is_none() {
+            // Not read: a database that the update has damaged must not be in the way of the way back.
             let message = format!("what generation {to} held when run {} was switched back", self.run.id);
-            self.run.left_behind = Some(operations.snapshot(&to, &message, &self.run.who)?);
+            self.run.left_behind =
+                Some(operations.snapshot(&to, &message, &self.run.who, Reading::Nothing)?);
             self.save()?;
         }
         self.end_hold(self.run.to_hold)?;

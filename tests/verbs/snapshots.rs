@@ -85,8 +85,12 @@ fn what_is_done_to_a_clone_stays_there() {
     let bench = Bench::with_site();
     bench.json(&["snapshot", "shop", "--tag", "before"]);
     bench.write("root/sites/shop/files/late.txt", "late");
+    let listed = bench.json(&["log", "shop"])["snapshots"].as_array().unwrap().len();
     let cloned = bench.json(&["clone", "shop", "test", "--expires", "7d"]);
-    assert_eq!(cloned["site"]["clone_of"], "shop");
+    assert_eq!((&cloned["site"]["clone_of"], &cloned["snapshot"]), (&json!("shop"), &Value::Null));
+    // Neither a clone nor a difference is history.
+    bench.json(&["diff", "shop", "test"]);
+    assert_eq!(bench.json(&["log", "shop"])["snapshots"].as_array().unwrap().len(), listed);
     let original = bench.json(&["clone", "shop", "old", "--from", "shop@before", "--platform=two"]);
     assert_eq!(original["site"]["platform"], "two");
     assert_eq!(bench.read("root/sites/test/files/late.txt"), "late");
@@ -127,4 +131,27 @@ fn what_is_done_to_a_clone_stays_there() {
     // Its name is free.
     bench.json(&["clone", "shop", "test"]);
     assert_eq!(bench.read("root/sites/test/files/8.txt"), "of the site");
+}
+
+#[test]
+fn a_damaged_database_is_cloned_but_not_when_it_is_to_be_verified() {
+    let bench = Bench::with_site();
+    bench.sql(
+        "root/sites/shop/database/site.sqlite",
+        "CREATE TABLE big(text); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+         INSERT INTO big SELECT printf('%0100d', i) FROM n; CREATE INDEX big_text ON big(text);",
+    );
+    bench.says(&["clone", "shop", "sound", "--verify"]);
+    // An index that says something else than its table.
+    bench.sql(
+        "root/sites/shop/database/site.sqlite",
+        "PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'user')
+         WHERE name = 'big_text';",
+    );
+    bench.says(&["clone", "shop", "copy"]);
+    let refused = bench.fails(1, &["clone", "shop", "verified", "--verify"]);
+    assert!(refused.contains("damaged") || refused.contains("malformed"), "{refused}");
+    assert!(!bench.says(&["site", "list"]).contains("verified"));
+    bench.fails(1, &["snapshot", "shop"]);
 }

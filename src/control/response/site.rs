@@ -160,8 +160,8 @@ pub struct SiteRemoved {
 pub struct SiteCloned {
     /// The clone.
     pub site: SiteSummary,
-    /// The id of the snapshot it was made from.
-    pub snapshot: String,
+    /// The id of the snapshot it was made from; `None`: of the site as it was, of which no snapshot was taken.
+    pub snapshot: Option<String>,
     /// The clone's directory.
     pub path: String,
     /// Its database, when that was cloned too.

@@ -30,7 +30,7 @@ impl Operations for Model {
         })
     }
 
-    fn snapshot(&self, of: &GenerationName, _: &str, _: &str) -> Result<SnapshotId, Failure> {
+    fn snapshot(&self, of: &GenerationName, _: &str, _: &str, _: Reading) -> Result<SnapshotId, Failure> {
         self.point()?;
         let mut world = self.world.borrow_mut();
         let database = world.generations[of].database.clone();
