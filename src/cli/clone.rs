@@ -36,7 +36,8 @@ pub(super) struct Clone {
     /// Restore and check the database first; costs a reading of all of it
     #[arg(long, conflicts_with = "no_database")]
     verify: bool,
-    /// When the clone may be deleted, from now, as in 12h or 7d [default: never]
+    /// When the clone is removed by itself, from now, as in 12h or 7d: not before whoever uses it is done
+    /// [default: never]
     #[arg(long, value_name = "SPAN")]
     expires: Option<Span>,
 }

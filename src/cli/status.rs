@@ -59,6 +59,9 @@ fn page(report: &StatusReport, now: Timestamp) -> Page {
     for problem in &report.problems {
         page.line(format!("  problem: {problem}"));
     }
+    for notice in &report.notices {
+        page.line(format!("  note: {notice}"));
+    }
     for mount in report.mounts.iter().filter(|mount| !mount.mounted) {
         page.line(format!("  not mounted: {} ({})", mount.path, mount.shows));
     }

@@ -228,7 +228,7 @@ pub struct SiteClone {
     pub database: bool,
     /// Whether the database is restored and checked before anything is made of it.
     pub verify: bool,
-    /// When the clone may be deleted, counted from now; never by itself when not given.
+    /// When the clone is removed, counted from now; never by itself when not given.
     pub expires: Option<Span>,
 }
 

@@ -13,6 +13,7 @@ mod capture;
 mod clones;
 mod databases;
 mod differences;
+mod expiry;
 mod failure;
 mod generations;
 mod handler;

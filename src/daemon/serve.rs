@@ -65,6 +65,7 @@ pub fn serve(options: ServeOptions, stop: Arc<AtomicBool>, ready: impl FnOnce(&P
     let handler: Arc<dyn Handler> = Arc::clone(&daemon) as _;
     let serving = std::thread::spawn(move || server.run(&handler, STOP_GRACE));
     let settling = daemon.settle(to_settle);
+    let expiry = daemon.watch_expiry();
     ready(&daemon.root);
     while !daemon.is_stopping() && daemon.is_mounted() {
         std::thread::sleep(STOP_POLL);
@@ -80,6 +81,9 @@ pub fn serve(options: ServeOptions, stop: Arc<AtomicBool>, ready: impl FnOnce(&P
         Err(_) => log::error!("the thread that answered commands panicked"),
     }
     settling.stop();
+    if expiry.is_some_and(|thread| thread.join().is_err()) {
+        log::error!("the thread that removed expired clones panicked");
+    }
     daemon.shut_down()
 }
 

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use super::Daemon;
 use super::settling::SETTLING;
-use crate::base::SiteName;
 use crate::base::process::own_id;
+use crate::base::{SiteName, Timestamp};
 use crate::control::Failure;
 use crate::control::response::{MountStatus, Space, StatusReport, Stopping};
 use crate::site::{LivePointer, Platform, Site};
@@ -70,6 +70,7 @@ impl Daemon {
             store: self.store.directory().display().to_string(),
             root: self.root.display().to_string(),
             problems,
+            notices: self.expiry_notices(Timestamp::now())?,
             mounts,
             space: Space {
                 objects: usage.objects,

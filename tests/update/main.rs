@@ -8,7 +8,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use place::{Place, read_only};
+use place::{Place, Site, read_only, wait_until};
 
 #[test]
 fn an_update_is_one_switch_and_a_rollback_the_switch_back() {
@@ -112,5 +112,36 @@ fn a_check_that_fails_on_the_live_site_switches_back() {
     place.set("fail", "");
     place.done(&["update", "site", "--platform", "two"]);
     site.assert_updated();
+    place.stop();
+}
+
+#[test]
+fn a_clone_does_not_expire_while_it_is_updated() {
+    let place = Place::new();
+    let _original = place.import("site");
+    place.done(&["clone", "site", "test", "--expires", "1s"]);
+    let test = Site { place: &place, name: "test".to_owned() };
+    place.set("pause", "update");
+    let mut update = test.start_update();
+    wait_until("the update blocks", || place.paused().is_some());
+    // One that expires later is gone.
+    place.done(&["clone", "site", "later", "--expires", "1s"]);
+    wait_until("the other has expired", || !place.sites().contains(&"later".to_owned()));
+    assert!(place.sites().contains(&"test".to_owned()));
+    place.kill();
+    update.end();
+    place.set("pause", "");
+    place.serve();
+    place.wait_until_settled();
+    // An interrupted update keeps it, too.
+    place.done(&["clone", "site", "later", "--expires", "1s"]);
+    wait_until("the other has expired", || !place.sites().contains(&"later".to_owned()));
+    let status = place.sitefs(&["status"]).stdout;
+    assert!(
+        status.contains("the clone test has expired and is removed when the work on it has ended"),
+        "{status}"
+    );
+    place.done(&["update", "test", "--abort"]);
+    wait_until("it has expired", || place.sites() == ["site"]);
     place.stop();
 }

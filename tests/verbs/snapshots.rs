@@ -155,3 +155,34 @@ fn a_damaged_database_is_cloned_but_not_when_it_is_to_be_verified() {
     assert!(!bench.says(&["site", "list"]).contains("verified"));
     bench.fails(1, &["snapshot", "shop"]);
 }
+
+#[test]
+fn a_clone_is_removed_when_its_time_is_over_and_nobody_writes_to_it() {
+    let bench = Bench::with_site();
+    bench.json(&["clone", "shop", "kept", "--expires", "7d"]);
+    bench.json(&["clone", "shop", "used", "--expires", "1s"]);
+    let mut file = std::fs::File::create(bench.path("root/sites/used/files/open")).unwrap();
+    bench.json(&["clone", "shop", "left", "--expires", "1s"]);
+    let status = bench.says(&["status"]);
+    assert!(
+        status.contains("clone of shop, expires in 6 days") || status.contains("expires in 7 days"),
+        "{status}"
+    );
+    let names = || bench.json(&["site", "list"]).to_string();
+    let wait_until_gone = |name: &str| {
+        while names().contains(name) {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    };
+    wait_until_gone("\"left\"");
+    assert!(!bench.exists("root/sites/left"));
+    // It expired before the other.
+    assert!(names().contains("\"used\""));
+    assert!(bench.says(&["status"]).contains("the clone used has expired and is removed when nobody writes"));
+    std::io::Write::write_all(&mut file, b"until it is closed").unwrap();
+    drop(file);
+    wait_until_gone("\"used\"");
+    let log = bench.read("store/daemon.log");
+    assert!(log.contains("the clone left has expired and is removed"), "{log}");
+    assert_eq!(bench.read("root/sites/kept/files/7.txt"), "upload 7\n");
+}

@@ -19,6 +19,8 @@ pub struct StatusReport {
     pub root: String,
     /// What is wrong, one sentence each; empty when all is well.
     pub problems: Vec<String>,
+    /// What will happen by itself, one sentence each: clones that expire.
+    pub notices: Vec<String>,
     /// Every mount there should be.
     pub mounts: Vec<MountStatus>,
     /// How much is stored.
