@@ -74,6 +74,9 @@ listen.mode = 0600
 pm = static
 pm.max_children = 4
 catch_workers_output = yes
+; What PHP remembers of paths must not outlive a release: docs/decisions/php-path-caches.md
+php_admin_flag[opcache.revalidate_path] = on
+php_admin_value[realpath_cache_ttl] = 2
 php_admin_flag[log_errors] = on
 php_admin_flag[display_errors] = off
 php_admin_value[error_log] = $directory/php-temp/error.log

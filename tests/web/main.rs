@@ -1,0 +1,10 @@
+//! Real web servers in front of sites: nginx and PHP-FPM, as Debian packages them.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod client;
+mod cutovers;
+#[path = "../update/place.rs"]
+#[allow(dead_code, reason = "this uses a part of it")]
+mod place;
+mod servers;
