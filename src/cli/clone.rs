@@ -18,6 +18,7 @@ use crate::control::{Failure, Revision};
 #[command(after_help = "Examples:
   sitefs clone shop.example shop-test
   sitefs clone shop.example shop-test --platform drupal-10.4 --expires 7d
+  sitefs clone shop.example shop-dev --sanitize
   sitefs clone shop.example shop-old --from shop.example@release-7")]
 pub(super) struct Clone {
     /// The site
@@ -36,6 +37,9 @@ pub(super) struct Clone {
     /// Restore and check the database first; costs a reading of all of it
     #[arg(long, conflicts_with = "no_database")]
     verify: bool,
+    /// Run the recipe's commands that take personal data out of a copy
+    #[arg(long)]
+    sanitize: bool,
     /// When the clone is removed by itself, from now, as in 12h or 7d: not before whoever uses it is done
     /// [default: never]
     #[arg(long, value_name = "SPAN")]
@@ -50,8 +54,8 @@ impl Clone {
                 .hint(format!("clone {} instead, or name a snapshot of {}", from.site, self.site))
                 .into());
         }
-        let Clone { new, platform, verify, expires, .. } = self;
-        let request = SiteClone { from, new, platform, database: !self.no_database, verify, expires };
+        let Clone { new, platform, no_database, verify, sanitize, expires, .. } = self;
+        let request = SiteClone { from, new, platform, database: !no_database, verify, sanitize, expires };
         context.show(request, |cloned, now| {
             let site = &cloned.site;
             let mut page = Page::default();

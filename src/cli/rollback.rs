@@ -17,6 +17,7 @@ use crate::control::request::Rollback as Request;
 #[command(after_help = "Examples:
   sitefs rollback shop.example
   sitefs rollback shop.example --to 11
+  sitefs rollback shop.example --code-only
   sitefs rollback shop.example --to shop.example@release-7")]
 pub(super) struct Rollback {
     /// The site
@@ -24,12 +25,15 @@ pub(super) struct Rollback {
     /// What to go back to [default: what was live before]
     #[arg(long, value_name = "GENERATION|SITE@ID")]
     to: Option<Target>,
+    /// Leave the database as it is now: a new generation with the code of the old one
+    #[arg(long)]
+    code_only: bool,
 }
 
 impl Rollback {
     pub(super) fn run(self, context: &Context) -> Ended {
-        let Rollback { site, to } = self;
-        context.show(Request { site, to }, |answer, _| {
+        let Rollback { site, to, code_only } = self;
+        context.show(Request { site, to, code_only }, |answer, _| {
             let mut page = Page::default();
             switched(&mut page, answer, &context.store_option());
             page

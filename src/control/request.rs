@@ -228,6 +228,8 @@ pub struct SiteClone {
     pub database: bool,
     /// Whether the database is restored and checked before anything is made of it.
     pub verify: bool,
+    /// Whether the recipe's sanitize commands are run on it before it is handed out.
+    pub sanitize: bool,
     /// When the clone is removed, counted from now; never by itself when not given.
     pub expires: Option<Span>,
 }
@@ -264,6 +266,8 @@ pub struct Rollback {
     pub site: SiteName,
     /// What to go back to; the generation that was live before when not given.
     pub to: Option<Target>,
+    /// Whether only code and settings go back: the database stays as it is now.
+    pub code_only: bool,
 }
 
 /// `restore`: paths of a snapshot are put back.

@@ -6,12 +6,14 @@ use super::Daemon;
 use super::generations::{NewGeneration, volume_number};
 use crate::base::{SiteName, Timestamp};
 use crate::control::response::SiteCloned;
-use crate::control::{At, Caller, Events, Failure, request};
+use crate::control::{At, Caller, Event, Events, Failure, request};
 use crate::history::{Refs, SnapshotId, VOLUME_COUNTER};
 use crate::live::Access;
 use crate::site::{
-    Generation, GenerationName, GenerationState, LivePointer, Platform, Site, SiteKind, layout,
+    Command, Generation, GenerationName, GenerationState, LivePointer, Platform, Recipe, Site, SiteKind,
+    layout,
 };
+use crate::update::Journal;
 
 /// What a clone is made of.
 pub(super) struct NewClone<'a> {
@@ -26,6 +28,9 @@ pub(super) struct NewClone<'a> {
     /// Whether it keeps its database.
     pub(super) database: bool,
 }
+
+/// What sanitize commands are told to be a step of.
+const SANITIZE: &str = "sanitize";
 
 impl Daemon {
     /// `clone`.
@@ -42,6 +47,9 @@ impl Daemon {
                 .hint("choose another name, or remove it: sitefs site remove"));
         }
         let origin = self.site(&request.from.site)?;
+        if request.sanitize {
+            sanitize_commands(self.recipe(&origin)?)?;
+        }
         let live = self.live_generation(&origin.name)?;
         let snapshot = match request.from.at {
             At::Live => {
@@ -72,7 +80,7 @@ impl Daemon {
         };
         let now = Timestamp::now();
         let expires = request.expires.map(|span| now.after(span));
-        let generation = self.make_clone(&NewClone {
+        let prepared = self.prepare_clone(&NewClone {
             name: &request.new,
             snapshot,
             platform: &platform,
@@ -80,6 +88,11 @@ impl Daemon {
             database: request.database,
         })?;
         let site = self.site(&request.new)?;
+        if let Err(failure) = self.finish_clone(&site, &prepared, snapshot, request.sanitize, events) {
+            self.remove_site(&site)?;
+            return Err(failure);
+        }
+        let generation = self.make_first_live(&prepared)?;
         Ok(SiteCloned {
             site: self.site_summary(&site)?,
             snapshot: (request.from.at != At::Live).then(|| snapshot.to_string()),
@@ -89,8 +102,50 @@ impl Daemon {
         })
     }
 
+    /// What a clone needs before it is handed out. Until then no link leads to it, and what a crash leaves of it is
+    /// not a site.
+    fn finish_clone(
+        &self,
+        site: &Site,
+        prepared: &Generation,
+        snapshot: SnapshotId,
+        sanitize: bool,
+        events: &dyn Events,
+    ) -> Result<(), Failure> {
+        if self.was_held(site, snapshot)? {
+            self.end_holding_mode(site, &prepared.name)?;
+        }
+        if sanitize {
+            self.sanitize(site, prepared, events)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a snapshot is of a state in which an update held writes, so that the application refuses them there.
+    fn was_held(&self, clone: &Site, snapshot: SnapshotId) -> Result<bool, Failure> {
+        let SiteKind::Clone { of, .. } = &clone.kind else { return Ok(false) };
+        let runs = Journal::list(&self.store.catalog, of)?;
+        Ok(runs.iter().any(|run| run.frozen == Some(snapshot) || run.left_behind == Some(snapshot)))
+    }
+
+    /// Runs the recipe's commands that take out of a copy what it must not have.
+    fn sanitize(&self, site: &Site, generation: &Generation, events: &dyn Events) -> Result<(), Failure> {
+        let recipe = self.recipe(site)?;
+        for command in sanitize_commands(recipe)? {
+            self.run_recipe_command(site, &generation.name, command, SANITIZE, &mut |line| {
+                events.send(Event::Output { line: line.to_owned() });
+            })?;
+        }
+        Ok(())
+    }
+
     /// Makes a clone, or finishes the one of this name that a crash left. Costs the same whatever the site's size.
     pub(super) fn make_clone(&self, new: &NewClone<'_>) -> Result<Generation, Failure> {
+        let prepared = self.prepare_clone(new)?;
+        self.make_first_live(&prepared)
+    }
+
+    fn prepare_clone(&self, new: &NewClone<'_>) -> Result<Generation, Failure> {
         if let Some(left) = self.store.catalog.get::<Site>(new.name.as_str())? {
             // Nothing of a clone is worth keeping before it was handed out.
             self.remove_site(&left)?;
@@ -132,13 +187,12 @@ impl Daemon {
         self.show_volume(site.data_volume, &site.data_base, Access::Writable)?;
         let name = self.reserve_generation(new.name)?;
         let code = self.code_with_settings(&site, &name, new.platform, split.code)?;
-        let made = self.make_generation(&NewGeneration {
+        self.make_generation(&NewGeneration {
             name: name.clone(),
             code,
             platform: new.platform,
             snapshot: Some(new.snapshot).filter(|_| is_listed),
-        })?;
-        self.make_first_live(&made)
+        })
     }
 
     /// Makes a site's first generation the live one.
@@ -169,4 +223,14 @@ impl Daemon {
         let now = Timestamp::now();
         Ok(layout::with_settings(&self.store.trees, &code, settings, &facts, &site.kind, now)?)
     }
+}
+
+/// The commands that take out of a copy what it must not have; an error where the recipe has none.
+fn sanitize_commands(recipe: &Recipe) -> Result<&[Command], Failure> {
+    recipe.sanitize.as_ref().map(|sanitize| sanitize.commands.as_slice()).ok_or_else(|| {
+        Failure::refused(format!("the recipe {} has no [sanitize] commands", recipe.name)).hint(
+            "write them in a recipe of your own, as docs/recipes.md shows; or clone without --sanitize, with all that \
+             is in the site's database",
+        )
+    })
 }

@@ -48,7 +48,7 @@ impl Daemon {
             Request::SiteClone(request) => Response::SiteClone(self.site_clone(caller, &request, events)?),
             Request::Deploy(request) => Response::Deploy(self.deploy(caller, &request, events)?),
             Request::Cutover(request) => Response::Cutover(self.cutover(caller, &request, events)?),
-            Request::Rollback(request) => Response::Rollback(self.rollback(&request, events)?),
+            Request::Rollback(request) => Response::Rollback(self.rollback(caller, &request, events)?),
             Request::Restore(request) => Response::Restore(self.restore(caller, &request, events)?),
             Request::Update(request) => Response::Update(self.update(caller, request, events)?),
             Request::DatabaseDump(request) => Response::DatabaseDump(self.database_dump(&request, events)?),

@@ -1,5 +1,6 @@
 //! The verbs that change which generation is live: cutover, rollback, deploy.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::Daemon;
@@ -7,9 +8,13 @@ use super::generations::NewGeneration;
 use crate::base::SiteName;
 use crate::control::response::{Deployed, Switched};
 use crate::control::{At, Caller, Events, Failure, Target, request};
-use crate::history::SnapshotId;
-use crate::site::{Generation, GenerationName, GenerationState, Platform, Site};
+use crate::history::{PlatformBinding, SnapshotId};
+use crate::site::{Command, Generation, GenerationName, GenerationState, Platform, Site};
+use crate::trees::Root;
 use crate::update::{CommandEnd, CommandRequest};
+
+/// How many of the last lines that a command printed are told when it fails.
+const LINES_IN_FAILURE: usize = 10;
 
 impl Daemon {
     /// `cutover`. To a platform alone: its newest generation of the site, or the first one, made of the site as it is
@@ -63,25 +68,88 @@ impl Daemon {
     /// `rollback`.
     pub(super) fn rollback(
         &self,
+        caller: &Caller,
         request: &request::Rollback,
         events: &dyn Events,
     ) -> Result<Switched, Failure> {
         let _lock = self.lock_site(&request.site, "rollback")?;
         let site = self.site(&request.site)?;
         let live = self.live_generation(&site.name)?;
-        if let Some(target) = &request.to {
-            return self.switch_to_target(&site, &live, target, None, events);
+        let target = match &request.to {
+            Some(target) => target.clone(),
+            None => Target::Generation(self.previous(&site)?),
+        };
+        if request.code_only {
+            self.code_only(caller, &site, &live, &target, events)
+        } else {
+            self.switch_to_target(&site, &live, &target, None, events)
         }
+    }
+
+    /// The generation of a site that was live before.
+    fn previous(&self, site: &Site) -> Result<u64, Failure> {
         let pointer = self.live_pointer(&site.name)?;
-        let previous = pointer.previous.ok_or_else(|| {
+        pointer.previous.ok_or_else(|| {
             Failure::usage(format!("site {} has had no other generation to go back to", site.name)).hint(
                 format!(
                     "go back to a snapshot: sitefs rollback {0} --to {0}@ID; sitefs log {0} lists them",
                     site.name
                 ),
             )
-        })?;
-        self.switch_to(&site, &live, &GenerationName { site: site.name.clone(), number: previous }, events)
+        })
+    }
+
+    /// Makes a generation with the code of another state, and the database of the live one, and switches to it.
+    fn code_only(
+        &self,
+        caller: &Caller,
+        site: &Site,
+        live: &Generation,
+        target: &Target,
+        events: &dyn Events,
+    ) -> Result<Switched, Failure> {
+        let started = Instant::now();
+        let (code, platform, of) = match target {
+            Target::Generation(number) => {
+                let generation =
+                    self.generation(&GenerationName { site: site.name.clone(), number: *number })?;
+                if generation.name == live.name {
+                    return Err(Failure::usage(format!("generation {} is live already", live.name)));
+                }
+                let root = self.take(site, &generation, None)?.root;
+                (root, self.platform(&generation.platform)?, format!("generation {number}"))
+            }
+            Target::Revision(revision) => {
+                let snapshot = self.resolve_snapshot(revision)?;
+                let root = self.load_snapshot(snapshot)?.root;
+                (root, self.platform_of_snapshot(snapshot, live)?, revision.to_string())
+            }
+        };
+        let hold = self.hold_writes(live)?;
+        let captured = self.take(site, live, Some(&hold))?;
+        let root = self.with_state_of(site, code, &captured.root)?;
+        let binding = PlatformBinding { name: platform.name.clone(), code: platform.code };
+        let captured = super::capture::Captured { root, platform: binding, ..captured };
+        let message = format!("the code of {of} with the database of generation {}", live.name.number);
+        let snapshot = self.register(caller, site, live, captured, &message, None)?;
+        let next = self.generation_from(site, snapshot, &platform)?;
+        let switch_seconds = self.switch_held(site, live, &next, hold, events)?;
+        self.switched(&site.name, live, &next.name, started, switch_seconds)
+    }
+
+    /// The tree `whole` with the database and the data directories of another.
+    fn with_state_of(&self, site: &Site, mut whole: Root, of: &Root) -> Result<Root, Failure> {
+        let trees = &self.store.trees;
+        for path in site.state_paths() {
+            whole = trees.replace_at(&whole, &path, trees.entry_at(of, &path)?)?;
+        }
+        for path in &site.data {
+            whole = match trees.entry_at(of, path)? {
+                Some(_) => trees.graft(&whole, path, of, path)?,
+                None => trees.replace_at(&whole, path, None)?,
+            };
+        }
+        Ok(whole)
     }
 
     /// `deploy`: the directory's code with the live site's database and data.
@@ -96,13 +164,10 @@ impl Daemon {
         let site = self.site(&request.site)?;
         let live = self.live_generation(&site.name)?;
         let platform = self.platform(&live.platform)?;
-        let mut whole = self.import_code(&site, &request.directory, events)?;
+        let whole = self.import_code(&site, &request.directory, events)?;
         let hold = self.hold_writes(&live)?;
         let captured = self.take(&site, &live, Some(&hold))?;
-        for path in site.state_paths() {
-            let entry = self.store.trees.entry_at(&captured.root, &path)?;
-            whole = self.store.trees.replace_at(&whole, &path, entry)?;
-        }
+        let whole = self.with_state_of(&site, whole, &captured.root)?;
         let message =
             request.message.clone().unwrap_or_else(|| format!("deploy of {}", request.directory.display()));
         let captured = super::capture::Captured { root: whole, ..captured };
@@ -250,31 +315,55 @@ impl Daemon {
         switched
     }
 
-    /// Takes a generation that has become live out of the mode that the application is in while writes are held. An
-    /// update leaves the old generation in it, as that is read-only from then on; and so are snapshots of what is
-    /// held.
-    fn end_holding_mode(&self, site: &Site, of: &GenerationName) -> Result<(), Failure> {
+    /// Takes a generation out of the mode that the application is in while writes are held. An update leaves the old
+    /// generation in it, as that is read-only from then on; and so are snapshots of what is held.
+    pub(super) fn end_holding_mode(&self, site: &Site, of: &GenerationName) -> Result<(), Failure> {
         let recipe = self.recipe(site)?;
         let Some(mode) = recipe.holding_mode().filter(|_| !site.read_only) else { return Ok(()) };
+        self.run_recipe_command(site, of, &mode.off, "", &mut |_| ())
+    }
+
+    /// Runs one command of a site's recipe outside of a run; it must succeed.
+    pub(super) fn run_recipe_command(
+        &self,
+        site: &Site,
+        of: &GenerationName,
+        command: &Command,
+        step: &str,
+        output: &mut dyn FnMut(&str),
+    ) -> Result<(), Failure> {
+        let recipe = self.recipe(site)?;
         let generation = self.generation(of)?;
         let platform = self.platform(&generation.platform)?;
-        let facts = self.facts_on(site, of, &platform, generation.lane)?;
+        let mut facts = self.facts_on(site, of, &platform, generation.lane)?;
+        step.clone_into(&mut facts.step);
         let request = CommandRequest {
             generation: of.clone(),
-            line: mode.off.run.clone(),
+            line: command.run.clone(),
             user: recipe.user.clone(),
             environment: facts.environment(&recipe.environment),
-            timeout_seconds: recipe.timeout_seconds_of(&mode.off),
+            timeout_seconds: recipe.timeout_seconds_of(command),
         };
-        let mut printed = String::new();
+        let mut printed = VecDeque::new();
         let end = self.run_command(&request, &mut |line| {
-            printed.push_str(line);
-            printed.push('\n');
+            output(line);
+            printed.push_back(line.to_owned());
+            if printed.len() > LINES_IN_FAILURE {
+                printed.pop_front();
+            }
         })?;
-        match end {
-            CommandEnd::Status(0) => Ok(()),
-            _ => Err(Failure::failed(format!("`{}` failed", request.line)).because_of(printed)),
-        }
+        let why = match end {
+            CommandEnd::Status(0) => return Ok(()),
+            CommandEnd::Status(status) => format!("ended with status {status}"),
+            CommandEnd::Signal(signal) => format!("was ended by signal {signal}"),
+            CommandEnd::TimedOut => format!("took longer than {} s and was killed", request.timeout_seconds),
+        };
+        let last = Vec::from(printed).join("\n");
+        Err(Failure::failed(format!("`{}` {why}", request.line.trim())).because_of(if last.is_empty() {
+            "it printed nothing".to_owned()
+        } else {
+            last
+        }))
     }
 
     fn switched(

@@ -20,7 +20,7 @@ pub(crate) mod testing;
 pub use facts::{Facts, Place};
 pub use recipe::{
     Check, Command, DatabaseFilesError, DatabaseRecipe, Detect, Engine, Expectation, ExpectedPage, Library,
-    Mode, Recipe, RecipeError, Settings, UpdateRecipe, User, VersionSource,
+    Mode, Recipe, RecipeError, SanitizeRecipe, Settings, UpdateRecipe, User, VersionSource,
 };
 pub use records::{
     DatabaseBinding, Generation, GenerationName, GenerationState, LivePointer, Platform, Site, SiteKind,

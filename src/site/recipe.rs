@@ -99,6 +99,8 @@ pub struct Recipe {
     /// How the database is brought to the state that the platform's code expects.
     #[serde(default)]
     pub update: UpdateRecipe,
+    /// How what a copy must not have is taken out of it.
+    pub sanitize: Option<SanitizeRecipe>,
     /// How it is found out whether the site works.
     #[serde(default, rename = "check")]
     pub checks: Vec<Check>,
@@ -178,6 +180,14 @@ pub struct UpdateRecipe {
     /// `false` for an application that cannot answer a page without writing to its database.
     #[serde(default = "yes")]
     pub hold_after_switch: bool,
+}
+
+/// How personal data and secrets are taken out of a clone.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SanitizeRecipe {
+    /// The commands that do it, in order.
+    pub commands: Vec<Command>,
 }
 
 impl Default for UpdateRecipe {
@@ -266,6 +276,11 @@ impl Recipe {
             {
                 return Some(format!("the data directory {} is named by {outer} already", inner.1));
             }
+        }
+        if self.sanitize.as_ref().is_some_and(|sanitize| sanitize.commands.is_empty()) {
+            return Some(
+                "[sanitize] has no command: a clone would be said to be clean and is not".to_owned(),
+            );
         }
         if let Some(name) = self.environment.keys().find(|name| name.starts_with("SITEFS_")) {
             return Some(format!("the environment variable {name} is a fact that sitefs sets itself"));

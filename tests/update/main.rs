@@ -51,6 +51,20 @@ fn an_update_is_one_switch_and_a_rollback_the_switch_back() {
     site.assert_updated();
     assert_eq!(site.notes(), ["first", "before", "after"]);
 
+    // A clone of what was frozen while the application refused writes takes them.
+    let snapshots = snapshots["snapshots"].as_array().unwrap();
+    let frozen = snapshots
+        .iter()
+        .find(|one| one["message"].as_str().unwrap().starts_with("what the update to two began with"))
+        .unwrap();
+    let frozen = format!("site@{}", frozen["id"].as_str().unwrap());
+    place.done(&["restore", &frozen, "closed", "--into", place.path("").to_str().unwrap()]);
+    place.done(&["clone", "site", "copy", "--from", &frozen]);
+    let copy = Site { place: &place, name: "copy".to_owned() };
+    assert_eq!(copy.platform(), "one");
+    assert!(copy.write("taken"), "the clone is closed");
+    place.done(&["site", "remove", "copy"]);
+
     let back = place.done(&["rollback", "site"]);
     assert_eq!((&back["from"]["generation"], &back["to"]["generation"]), (&json!(2), &json!(1)));
     assert_eq!((site.platform().as_str(), site.tables().as_str()), ("one", "note"));

@@ -61,6 +61,10 @@ fn a_directory_is_deployed_beside_database_and_uploads() {
     bench.write("root/sites/shop/files/uploaded.txt", "uploaded");
     let deployed = bench.json(&["deploy", "shop", "build", "-m", "release 2"]);
     assert_eq!(deployed["snapshot"]["message"], "release 2");
+    let snapshot = format!("shop@{}", deployed["snapshot"]["id"].as_str().unwrap());
+    fs::create_dir(bench.path("elsewhere")).unwrap();
+    bench.json(&["restore", &snapshot, "files/uploaded.txt", "settings.php", "--into", "elsewhere"]);
+    assert_eq!(bench.read("elsewhere/files/uploaded.txt"), "uploaded");
     assert_eq!(bench.read("root/sites/shop/settings.php"), "<?php // built\n");
     assert!(!bench.exists("root/sites/shop/modules/custom"));
     assert_eq!(bench.read("root/sites/shop/files/uploaded.txt"), "uploaded");
@@ -167,4 +171,32 @@ fn a_directory_with_uploads_in_it_is_restored_into_code_and_data() {
     assert!(refusal.contains("private/deep/files"), "{refusal}");
     bench.json(&["restore", "shop@good", "private"]);
     assert_eq!(bench.read("root/sites/shop/private/deep/files/paper"), "paper");
+}
+
+#[test]
+fn code_alone_goes_back_and_leaves_the_database_as_it_is() {
+    let bench = Bench::with_site();
+    bench.write("root/sites/shop/modules/code", "old");
+    bench.json(&["snapshot", "shop", "--tag", "old"]);
+    bench.json(&["cutover", "shop", "--platform=two"]);
+    bench.write("root/sites/shop/modules/code", "new");
+    bench.sql("root/sites/shop/database/site.sqlite", "INSERT INTO node(title) VALUES('since')");
+    bench.write("root/sites/shop/files/since.txt", "since");
+    let count = || bench.sql("root/sites/shop/database/site.sqlite", "SELECT count(*) FROM node");
+    let back = bench.json(&["rollback", "shop", "--code-only"]);
+    assert_eq!((&back["to"]["generation"], &back["to"]["platform"]), (&json!(3), &json!("one")));
+    assert_eq!((bench.read("root/sites/shop/modules/code").as_str(), count().as_str()), ("old", "4"));
+    assert_eq!(bench.read("root/sites/shop/files/since.txt"), "since");
+    // The state it stands for is a snapshot as any other.
+    let log = bench.json(&["log", "shop", "-n", "1"]);
+    assert!(log["snapshots"][0]["message"].as_str().unwrap().contains("code of generation 1"), "{log}");
+    bench.json(&["database", "verify", "shop@latest"]);
+
+    bench.sql("root/sites/shop/database/site.sqlite", "INSERT INTO node(title) VALUES('later')");
+    bench.json(&["rollback", "shop", "--code-only", "--to", "2"]);
+    assert_eq!((bench.read("root/sites/shop/modules/code").as_str(), count().as_str()), ("new", "5"));
+    bench.json(&["rollback", "shop", "--code-only", "--to", "shop@old"]);
+    assert_eq!((bench.read("root/sites/shop/modules/code").as_str(), count().as_str()), ("old", "5"));
+    assert_eq!(bench.read("root/sites/shop/files/since.txt"), "since");
+    bench.fails(2, &["rollback", "shop", "--code-only", "--to", "5"]);
 }

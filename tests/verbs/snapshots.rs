@@ -186,3 +186,36 @@ fn a_clone_is_removed_when_its_time_is_over_and_nobody_writes_to_it() {
     assert!(log.contains("the clone left has expired and is removed"), "{log}");
     assert_eq!(bench.read("root/sites/kept/files/7.txt"), "upload 7\n");
 }
+
+#[test]
+fn a_clone_is_sanitized_before_anybody_is_shown_it() {
+    let bench = Bench::with_site();
+    let refused = bench.fails(3, &["clone", "shop", "clean", "--sanitize"]);
+    assert!(refused.contains("[sanitize]"), "{refused}");
+    bench.stop();
+    let recipe = bench.read("recipes/shop.toml");
+    let commands = r#"
+[sanitize]
+commands = ["""
+test "$SITEFS_STEP" = sanitize && test ! -e "$SITEFS_SITE_DIR/../../../../../root/live/$SITEFS_SITE" || exit 1
+sqlite3 "$SITEFS_SITE_DIR/database/site.sqlite" "UPDATE user SET name = 'nobody'; VACUUM"
+rm "$SITEFS_SITE_DIR/files/7.txt"
+"""]
+"#;
+    bench.write("recipes/shop.toml", &format!("{recipe}{commands}"));
+    bench.serve();
+    bench.json(&["clone", "shop", "clean", "--sanitize"]);
+    let users = |site: &str| {
+        bench.sql(&format!("root/sites/{site}/database/site.sqlite"), "SELECT group_concat(name) FROM user")
+    };
+    assert_eq!((users("clean").as_str(), users("shop").as_str()), ("nobody", "admin"));
+    assert!(!bench.exists("root/sites/clean/files/7.txt") && bench.exists("root/sites/shop/files/7.txt"));
+
+    bench.stop();
+    bench.write("recipes/shop.toml", &format!("{recipe}[sanitize]\ncommands = ['echo not today; exit 7']\n"));
+    bench.serve();
+    let failed = bench.fails(1, &["clone", "shop", "unclean", "--sanitize"]);
+    assert!(failed.contains("status 7") && failed.contains("not today"), "{failed}");
+    assert!(!bench.exists("root/data/unclean") && !bench.exists("root/generations/unclean"));
+    assert_eq!(bench.json(&["site", "list"])["sites"].as_array().unwrap().len(), 2);
+}

@@ -17,6 +17,9 @@ use crate::control::{Failure, Revision};
 ///
 /// A snapshot of the site is taken first. The database is replaced as a whole, or not at all.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "sitefs database restore [OPTIONS] <SITE> <FILE>\n       sitefs database restore [OPTIONS] <SITE> --from <SITE@ID>"
+)]
 #[command(after_help = "Examples:
   sitefs database restore shop.example --from shop.example@release-7
   sitefs database restore shop.example shop.sql
