@@ -206,12 +206,17 @@ fn the_catalog_gives_a_site_to_one_run_at_a_time() {
     let (mut first, second) = (run(1_700_000_000), run(1_800_000_000));
     catalog.begin(&first).unwrap();
     assert!(matches!(catalog.begin(&second), Err(UpdateError::Running { run, .. }) if run == first.id));
-    assert_eq!(interrupt_running(&catalog).unwrap().len(), 1);
-    assert!(interrupt_running(&catalog).unwrap().is_empty());
+    // What settled its site after the first crash may be left by the second.
+    for _ in 0..2 {
+        let interrupted = interrupt_running(&catalog).unwrap();
+        assert!(matches!(interrupted.as_slice(), [run] if run.id == first.id));
+        assert_eq!(interrupted[0].state, RunState::Interrupted);
+    }
     assert!(matches!(catalog.begin(&second), Err(UpdateError::Interrupted { .. })));
     first.state = RunState::Aborted;
     catalog.save(&first).unwrap();
     assert!(catalog.unfinished(&site()).unwrap().is_none());
+    assert!(interrupt_running(&catalog).unwrap().is_empty());
     catalog.begin(&second).unwrap();
     // The end of another run does not take the site away from this one.
     catalog.save(&first).unwrap();
