@@ -80,7 +80,9 @@ impl Objects {
             return Ok(FileContent::Chunk { id, size: filled as u64 });
         }
         if filled == WINDOW_BYTES && is_incompressible(&window) {
-            let (id, size) = self.plain.put(&mut window.as_slice().chain(content), &self.packs.index)?;
+            let (id, size) =
+                self.plain
+                    .put(&mut window.as_slice().chain(content), &self.packs.index, &|id| self.keep(id))?;
             return Ok(FileContent::Plain { id, size });
         }
         self.put_chunks(window, filled, content)
@@ -122,7 +124,7 @@ impl Objects {
     /// gets a second name in the store, and is durable there after [`Objects::flush`]. Nobody may write to it from
     /// now on; its first name is the caller's to remove.
     pub fn adopt_plain(&self, path: &Path) -> Result<FileContent, ObjectsError> {
-        let (id, size) = self.plain.adopt(path, &self.packs.index)?;
+        let (id, size) = self.plain.adopt(path, &self.packs.index, &|id| self.keep(id))?;
         Ok(FileContent::Plain { id, size })
     }
 
@@ -218,6 +220,39 @@ impl Objects {
             match part.kind {
                 Kind::Chunk => each(&part)?,
                 _ => self.each_chunk(&self.list_below(list, &part)?, each)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `first` with the name of every object that belongs to a content; looks into the lists for which it says
+    /// that it meets them for the first time. Reads no chunk.
+    pub fn reach_content(
+        &self,
+        content: &FileContent,
+        first: &mut dyn FnMut(ObjectId) -> bool,
+    ) -> Result<(), ObjectsError> {
+        let mut lists = Vec::new();
+        match *content {
+            FileContent::Empty => {}
+            FileContent::Chunk { id, .. } | FileContent::Plain { id, .. } => {
+                first(id);
+            }
+            FileContent::Chunks { list, .. } => lists.push(list),
+        }
+        while let Some(id) = lists.pop() {
+            if !first(id) {
+                continue;
+            }
+            let list = ChunkList::new(self.get(Kind::ChunkList, id)?).ok_or_else(|| damaged_list(id))?;
+            for place in 0..list.len() {
+                let part = list.part(place).ok_or_else(|| damaged_list(id))?;
+                match part.kind {
+                    Kind::Chunk => {
+                        first(part.id);
+                    }
+                    _ => lists.push(part.id),
+                }
             }
         }
         Ok(())

@@ -179,6 +179,29 @@ impl Index {
         })
     }
 
+    /// Removes the entries that still are what they are said to be; returns how much they took. Durable.
+    pub(super) fn remove(&self, entries: &[(ObjectId, Location)]) -> Result<Usage, ObjectsError> {
+        self.write(|writer| {
+            let mut removed = Usage::default();
+            for (id, location) in entries {
+                let found = writer.get(OBJECTS, id.as_bytes())?;
+                if found.and_then(|bytes| decode_location(&bytes)) == Some(*location) {
+                    writer.remove(OBJECTS, id.as_bytes())?;
+                    removed = removed.plus(Usage::of(location));
+                }
+            }
+            let totals = writer.get(STATE, TOTALS)?;
+            let totals = totals.and_then(|bytes| Usage::decode(&bytes)).unwrap_or_default().minus(removed);
+            writer.put(STATE, TOTALS, &encode(VERSION, &totals.numbers()))?;
+            Ok(removed)
+        })
+    }
+
+    /// Forgets a pack that no entry refers to. Durable.
+    pub(super) fn remove_pack(&self, number: u32) -> Result<(), ObjectsError> {
+        self.write(|writer| writer.remove(PACKS, &number.to_be_bytes()).map(|_| ()))
+    }
+
     /// Up to `count_max` entries whose name is greater than `after`, in the order of names.
     pub(super) fn list(
         &self,

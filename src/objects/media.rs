@@ -16,6 +16,8 @@ pub(super) trait Media: Send + Sync {
     fn create(&self, number: u32) -> Result<Arc<dyn PackFile>, FileError>;
     /// Opens a pack for reading and writing.
     fn open(&self, number: u32) -> Result<Arc<dyn PackFile>, FileError>;
+    /// Removes a pack. Durable after [`Media::sync_names`].
+    fn remove(&self, number: u32) -> Result<(), FileError>;
     /// Makes the names of packs durable.
     fn sync_names(&self) -> Result<(), FileError>;
 }
@@ -75,6 +77,10 @@ impl Media for Directory {
     fn open(&self, number: u32) -> Result<Arc<dyn PackFile>, FileError> {
         let path = self.pack_path(number);
         Ok(Arc::new(NativeFile { file: files::open_read_write(&path)?, path }))
+    }
+
+    fn remove(&self, number: u32) -> Result<(), FileError> {
+        files::remove_file(&self.pack_path(number))
     }
 
     fn sync_names(&self) -> Result<(), FileError> {

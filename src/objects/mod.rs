@@ -7,11 +7,17 @@
 //! checked against its name; after [`Objects::flush`] returns, everything put before it survives a power cut; a
 //! crash may leave objects nobody refers to (collected later), never a reference to an object that is not there.
 //!
+//! [`Objects::prepare_collection`] takes objects away that its caller says nobody refers to, beside writers; why that
+//! is safe is said in `collection`.
+//!
 //! Absent: directories, snapshots, any notion of who refers to an object.
 
 mod appender;
 mod cache;
+mod census;
 mod codec;
+mod collection;
+mod compaction;
 mod content;
 mod error;
 mod file;
@@ -29,6 +35,8 @@ mod store;
 mod tests;
 mod verify;
 
+pub use collection::{Collection, Referring, Swept};
+pub use compaction::Compacted;
 pub use content::FileContent;
 pub use error::ObjectsError;
 pub use id::{Kind, ObjectId, ParseIdError};

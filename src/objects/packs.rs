@@ -40,6 +40,8 @@ pub(super) struct Sizes {
     /// How many objects wait in memory (about 100 bytes each) before they go to the index together. The index keeps
     /// names in order, so a batch touches about as many pages as it has entries: larger batches share more of them.
     pub(super) batch_objects: usize,
+    /// How many objects a collection takes away together: what a put may wait for is one commit of the index.
+    pub(super) sweep_objects: usize,
 }
 
 impl Default for Sizes {
@@ -51,12 +53,13 @@ impl Default for Sizes {
             buffer_bytes: 2 << 20,
             dirty_bytes: 64 << 20,
             batch_objects: 32_768,
+            sweep_objects: 4096,
         }
     }
 }
 
 pub(super) struct Packs {
-    sizes: Sizes,
+    pub(super) sizes: Sizes,
     pub(super) media: Arc<dyn Media>,
     pub(super) index: Index,
     flushing: Mutex<()>,
@@ -205,8 +208,8 @@ impl Packs {
         payload: &[u8],
         mut ticket: Ticket,
     ) -> Result<(), ObjectsError> {
-        let (batch_full, dirty) = loop {
-            let mut appender = self.appender.lock();
+        let load = loop {
+            let appender = self.appender.lock();
             appender.check()?;
             if appender.pending.contains_key(&id) {
                 return Ok(());
@@ -219,22 +222,58 @@ impl Packs {
                 }
                 continue;
             }
-            if appender.end() + header.record_len() > self.sizes.pack_bytes
-                && appender.end() > PACK_HEADER_LEN
-            {
-                drop(appender);
-                self.roll(header.record_len())?;
-                continue;
+            if let Some(load) = self.push(appender, header, payload)? {
+                break load;
             }
-            if appender.buffer.len() >= self.sizes.buffer_bytes {
-                appender.write_out(&*self.media)?;
-            }
-            appender.push(header, payload);
-            let dirty = (appender.written - appender.durable) / self.sizes.dirty_bytes;
-            break (appender.pending.len() / self.sizes.batch_objects, dirty);
         };
-        // One thread does the work while the others go on, up to twice the bound.
-        match batch_full.max(usize::try_from(dirty).unwrap_or(usize::MAX)) {
+        self.lighten(load)
+    }
+
+    /// Appends the record of an object that is in the index already, at another place. The entry changes when this
+    /// one is durable.
+    pub(super) fn relocate(&self, header: Header, payload: &[u8]) -> Result<(), ObjectsError> {
+        let load = loop {
+            let appender = self.appender.lock();
+            appender.check()?;
+            if let Some(load) = self.push(appender, header, payload)? {
+                break load;
+            }
+        };
+        if let Content::Object { raw_len, .. } = header.content {
+            // It was counted a second time.
+            let counted =
+                Usage { objects: 1, raw_bytes: u64::from(raw_len), stored_bytes: header.record_len() };
+            let mut appender = self.appender.lock();
+            appender.totals = appender.totals.minus(counted);
+        }
+        self.lighten(load)
+    }
+
+    /// Appends a record to the buffer; returns how many times over what waits in memory is a batch, or what waits
+    /// for a flush is due. `None` where a new pack had to be begun: to be tried again.
+    fn push(
+        &self,
+        mut appender: MutexGuard<'_, Appender>,
+        header: Header,
+        payload: &[u8],
+    ) -> Result<Option<usize>, ObjectsError> {
+        if appender.end() + header.record_len() > self.sizes.pack_bytes && appender.end() > PACK_HEADER_LEN {
+            drop(appender);
+            self.roll(header.record_len())?;
+            return Ok(None);
+        }
+        if appender.buffer.len() >= self.sizes.buffer_bytes {
+            appender.write_out(&*self.media)?;
+        }
+        appender.push(header, payload);
+        let dirty = (appender.written - appender.durable) / self.sizes.dirty_bytes;
+        let dirty = usize::try_from(dirty).unwrap_or(usize::MAX);
+        Ok(Some(dirty.max(appender.pending.len() / self.sizes.batch_objects)))
+    }
+
+    /// Flushes when much waits. One thread does the work while the others go on, up to twice the bound.
+    fn lighten(&self, load: usize) -> Result<(), ObjectsError> {
+        match load {
             0 => Ok(()),
             1 => match self.flushing.try_lock() {
                 Some(flushing) => self.flush_as(&flushing),
@@ -284,7 +323,8 @@ impl Packs {
         {
             let mut appender = self.appender.lock();
             appender.check()?;
-            if appender.end() + record_len <= self.sizes.pack_bytes {
+            let fits = appender.end().saturating_add(record_len) <= self.sizes.pack_bytes;
+            if fits || appender.end() <= PACK_HEADER_LEN {
                 return Ok(());
             }
             if appender.is_dirty() {
@@ -300,6 +340,34 @@ impl Packs {
             appender.start(pack + 1, durable);
         }
         self.index_pending(&flushing)
+    }
+
+    /// Seals the newest pack, however short it is, unless it is empty.
+    pub(super) fn seal(&self) -> Result<(), ObjectsError> {
+        self.roll(u64::MAX)
+    }
+
+    /// The number of the pack that records are appended to.
+    pub(super) fn newest(&self) -> u32 {
+        self.appender.lock().pack
+    }
+
+    /// Takes objects out of the index that are still at these places; returns how much they took. Their records stay
+    /// until their packs are removed.
+    pub(super) fn forget(&self, entries: &[(ObjectId, Location)]) -> Result<Usage, ObjectsError> {
+        let removed = self.index.remove(entries)?;
+        let mut appender = self.appender.lock();
+        appender.totals = appender.totals.minus(removed);
+        Ok(removed)
+    }
+
+    /// Removes a sealed pack of which nothing is used. First the index forgets it, durably: a pack that the index
+    /// knows and that is not there would be lost data.
+    pub(super) fn remove_pack(&self, number: u32) -> Result<(), ObjectsError> {
+        self.index.remove_pack(number)?;
+        self.media.remove(number)?;
+        self.open_packs.write().remove(&number);
+        Ok(self.media.sync_names()?)
     }
 
     /// Moves what is durable from memory to the index.

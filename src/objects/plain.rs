@@ -157,6 +157,24 @@ impl Plain {
         Ok(self.state.lock().waiting.contains_key(&id) || files::metadata(&self.path_of(id))?.is_some())
     }
 
+    /// The size in bytes of a durable file; `None` where there is none of this name.
+    pub(super) fn size(&self, id: ObjectId) -> Result<Option<u64>, FileError> {
+        Ok(files::metadata(&self.path_of(id))?.map(|metadata| metadata.len()))
+    }
+
+    /// Removes a durable file that nobody refers to; returns what is no longer there. When the power fails the file
+    /// may come back.
+    pub(super) fn remove(&self, id: ObjectId, size: u64, index: &Index) -> Result<Usage, ObjectsError> {
+        let mut state = self.state.lock();
+        if state.totals_known {
+            index.set_plain_totals(None)?;
+            state.totals_known = false;
+        }
+        files::remove_file(&self.path_of(id))?;
+        state.totals = state.totals.minus(usage(size));
+        Ok(usage(size))
+    }
+
     fn new_path(&self) -> PathBuf {
         self.directory.join("new").join(self.next_name.fetch_add(1, Ordering::Relaxed).to_string())
     }
@@ -168,26 +186,39 @@ impl Plain {
         }
     }
 
-    /// Stores what `content` gives as a plain file; returns its name and size in bytes.
-    pub(super) fn put(&self, content: &mut dyn Read, index: &Index) -> Result<(ObjectId, u64), ObjectsError> {
+    /// Stores what `content` gives as a plain file; returns its name and size in bytes. `keep` is called with the name
+    /// before it is looked for.
+    pub(super) fn put(
+        &self,
+        content: &mut dyn Read,
+        index: &Index,
+        keep: &dyn Fn(ObjectId),
+    ) -> Result<(ObjectId, u64), ObjectsError> {
         self.check()?;
         let path = self.new_path();
         let file = files::create_new(&path)?;
         let written = copy_and_hash(content, &file, &path);
         let (id, size) = written.inspect_err(|_| remove_quietly(&path))?;
+        keep(id);
         self.enter(id, New { path, file: file.into(), size }, index)?;
         Ok((id, size))
     }
 
     /// Gives an existing file of the same file system a second name in the store; returns its name and size in
-    /// bytes.
-    pub(super) fn adopt(&self, source: &Path, index: &Index) -> Result<(ObjectId, u64), ObjectsError> {
+    /// bytes. `keep` is called with the name before it is looked for.
+    pub(super) fn adopt(
+        &self,
+        source: &Path,
+        index: &Index,
+        keep: &dyn Fn(ObjectId),
+    ) -> Result<(ObjectId, u64), ObjectsError> {
         self.check()?;
         let path = self.new_path();
         // For writing, though nothing is written: a flush through it reports what others failed to write back.
         let file = files::open_read_write(source)?;
         let (id, size) = hash(&file, source)?;
         files::hard_link(source, &path)?;
+        keep(id);
         self.enter(id, New { path, file: file.into(), size }, index)?;
         Ok((id, size))
     }

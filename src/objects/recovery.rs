@@ -67,7 +67,7 @@ impl Packs {
                 Some(&next) => {
                     previous_len = file.len()?;
                     if from < previous_len {
-                        let vouched = vouched_len(&*media, next, &*file)?;
+                        let vouched = vouched_len(&*media, number, next, &*file)?;
                         catch_up_sealed(&index, number, &*file, from, vouched)?;
                     }
                 }
@@ -110,7 +110,11 @@ fn reaches_no_further(index: &Index, media: &dyn Media, numbers: &[u32]) -> Resu
 }
 
 /// How much of a pack with a successor was ever durable, in bytes: the successor's header says so.
-fn vouched_len(media: &dyn Media, next: u32, file: &dyn PackFile) -> Result<u64, ObjectsError> {
+fn vouched_len(media: &dyn Media, number: u32, next: u32, file: &dyn PackFile) -> Result<u64, ObjectsError> {
+    if next != number + 1 {
+        // The header speaks of a pack between them, which a compaction removed.
+        return file.len().map_err(ObjectsError::from);
+    }
     let next_file = media.open(next)?;
     match pack_header(&*next_file)? {
         Ok(header) if header.number == next => Ok(header.previous_len.min(file.len()?)),

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, RwLock};
 use rustix::fs::FlockOperation;
 
 use super::cache::Cache;
+use super::census::Census;
 use super::media::{Directory, Media};
 use super::packs::{Found, Packs, Sizes, Stored};
 use super::plain::Plain;
@@ -42,6 +44,12 @@ pub struct Objects {
     pub(super) packs: Packs,
     pub(super) plain: Plain,
     pub(super) cache: Cache,
+    /// Held for reading by whoever is about to refer to objects (see [`super::collection`]).
+    pub(super) referring: RwLock<()>,
+    /// The collection under way, once it has begun. Held for reading by each put, for writing by a sweep.
+    pub(super) collecting: RwLock<Option<Arc<Census>>>,
+    /// Held by whoever needs packs to stay where they are, or takes them away.
+    pub(super) maintenance: Mutex<()>,
     /// Locked as long as the store is open.
     _lock: File,
 }
@@ -74,7 +82,15 @@ impl Objects {
         let lock = lock(&directory.join("lock"))?;
         let packs = Packs::open(media, &directory.join("index.redb"), sizes)?;
         let plain = Plain::open(&directory.join("plain"), &packs.index)?;
-        Ok(Objects { packs, plain, cache: Cache::new(CACHE_BYTES), _lock: lock })
+        Ok(Objects {
+            packs,
+            plain,
+            cache: Cache::new(CACHE_BYTES),
+            referring: RwLock::default(),
+            collecting: RwLock::default(),
+            maintenance: Mutex::default(),
+            _lock: lock,
+        })
     }
 
     /// Stores an object (nothing is written when it is there already) and returns its name. Durable after
@@ -85,6 +101,7 @@ impl Objects {
         }
         debug_assert!(kind != Kind::Plain, "plain files are put with put_file");
         let id = ObjectId::of(kind, content);
+        self.keep(id);
         let Found::Nowhere(ticket) = self.packs.find(id)? else { return Ok(id) };
         let compressed = codec::compress(content);
         let (codec, payload) = match &compressed {
@@ -113,8 +130,9 @@ impl Objects {
         }
     }
 
-    /// Whether the object is in the store (durably or not yet).
+    /// Whether the object is in the store (durably or not yet). One that is may be referred to as if it had been put.
     pub fn contains(&self, id: ObjectId) -> Result<bool, ObjectsError> {
+        self.keep(id);
         match self.packs.find(id)? {
             Found::Indexed(_) | Found::Pending(_) => Ok(true),
             Found::Nowhere(_) => Ok(self.plain.contains(id)?),

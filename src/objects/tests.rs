@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod collection;
 mod crash;
 mod damage;
 mod disk;

@@ -88,6 +88,8 @@ impl Objects {
     /// go on meanwhile; what they add is left out. An error means that nothing is known about the rest: a place that
     /// cannot be read is damage, not an error.
     pub fn verify(&self, each: &mut dyn FnMut(VerifyProgress)) -> Result<VerifyReport, ObjectsError> {
+        // Nothing is taken away meanwhile.
+        let _maintenance = self.maintenance.lock();
         self.flush()?;
         self.packs.settle()?;
         let progress = VerifyProgress { bytes_total: self.usage().stored_bytes, ..VerifyProgress::default() };

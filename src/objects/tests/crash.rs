@@ -8,28 +8,34 @@ use super::disk::{Disk, Faults, Numbers};
 use super::*;
 
 /// Small enough that a short run fills buffers, packs and batches.
-const SMALL: Sizes = Sizes { pack_bytes: 20_000, buffer_bytes: 2_000, dirty_bytes: 9_000, batch_objects: 12 };
+const SMALL: Sizes = Sizes {
+    pack_bytes: 20_000,
+    buffer_bytes: 2_000,
+    dirty_bytes: 9_000,
+    batch_objects: 12,
+    sweep_objects: 7,
+};
 
 /// A store whose packs are on a disk of the test's making.
-struct Rig {
+pub(super) struct Rig {
     directory: tempfile::TempDir,
-    disk: Arc<Disk>,
+    pub(super) disk: Arc<Disk>,
     sizes: Sizes,
 }
 
 impl Rig {
-    fn new() -> Rig {
+    pub(super) fn new() -> Rig {
         let directory = directory();
         Objects::create(directory.path()).unwrap();
         Rig { directory, disk: Disk::new(), sizes: SMALL }
     }
 
-    fn open(&self) -> Result<Objects, ObjectsError> {
+    pub(super) fn open(&self) -> Result<Objects, ObjectsError> {
         Objects::open_on(self.directory.path(), self.disk.clone(), self.sizes)
     }
 
     /// The same store after a crash: other packs, and the index as it is on the disk now, or none.
-    fn crashed(&self, disk: Arc<Disk>, with_index: bool) -> Rig {
+    pub(super) fn crashed(&self, disk: Arc<Disk>, with_index: bool) -> Rig {
         let directory = directory();
         Objects::create(directory.path()).unwrap();
         let index = self.directory.path().join("index.redb");
@@ -41,7 +47,7 @@ impl Rig {
 }
 
 /// The object of a number: some compress, some do not, some repeat.
-fn object(number: u64) -> Vec<u8> {
+pub(super) fn object(number: u64) -> Vec<u8> {
     let length = Numbers::new(number << 20).below(1500) as usize;
     if number.is_multiple_of(3) { noise(number, length) } else { text(number, length) }
 }
@@ -67,7 +73,7 @@ fn work(objects: &Objects, range: std::ops::Range<u64>) -> (Vec<u64>, usize) {
     (put, flushed)
 }
 
-fn check_has(objects: &Objects, numbers: &[u64], context: &str) {
+pub(super) fn check_has(objects: &Objects, numbers: &[u64], context: &str) {
     for number in numbers {
         let content = object(*number);
         let id = ObjectId::of(Kind::Chunk, &content);
@@ -77,7 +83,7 @@ fn check_has(objects: &Objects, numbers: &[u64], context: &str) {
     }
 }
 
-fn check_sound(objects: &Objects, context: &str) {
+pub(super) fn check_sound(objects: &Objects, context: &str) {
     let report = objects.verify(&mut |_| ()).unwrap();
     assert_eq!(report.damages, [], "{context}");
     assert_eq!(report.sound, objects.usage().objects, "{context}");
@@ -227,7 +233,13 @@ fn a_full_disk_below_packs_index_and_plain_files_is_survived() {
     let objects = Objects::open_on(
         &directory,
         Arc::new(Directory::new(&directory.join("packs"))),
-        Sizes { pack_bytes: 1 << 20, buffer_bytes: 20_000, dirty_bytes: 100_000, batch_objects: 500 },
+        Sizes {
+            pack_bytes: 1 << 20,
+            buffer_bytes: 20_000,
+            dirty_bytes: 100_000,
+            batch_objects: 500,
+            sweep_objects: 100,
+        },
     )
     .unwrap();
     let filler = disk.path().join("filler");

@@ -103,6 +103,11 @@ impl Disk {
         self.state.lock().faults = faults;
     }
 
+    /// The lengths of all files, in bytes.
+    pub(super) fn lengths(&self) -> Vec<u64> {
+        self.state.lock().files.values().map(|file| file.live.len() as u64).collect()
+    }
+
     /// Whether the machine stands still.
     pub(super) fn stopped(&self) -> bool {
         self.state.lock().faults.steps == Some(0)
@@ -171,6 +176,15 @@ impl Media for Disk {
             return Err(error(ErrorKind::NotFound, "open", number));
         }
         Ok(Arc::new(Pack { number, disk: self.this.upgrade().unwrap() }))
+    }
+
+    fn remove(&self, number: u32) -> Result<(), FileError> {
+        let mut state = self.state.lock();
+        state.step("remove", number)?;
+        state.files.remove(&number);
+        // The name may be durable for longer; that it comes back is what a kill before the removal shows.
+        state.durable_names.remove(&number);
+        Ok(())
     }
 
     fn sync_names(&self) -> Result<(), FileError> {
