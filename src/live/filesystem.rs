@@ -404,6 +404,16 @@ impl FileSystem {
         self.volumes_of_store.space()
     }
 
+    /// All volumes that can be reached, those removed and still open among them.
+    pub(super) fn attached_volumes(&self) -> Vec<Arc<Volume>> {
+        self.volumes.read().values().map(|attached| Arc::clone(&attached.volume)).collect()
+    }
+
+    /// The volumes of the store, whose rows they are.
+    pub(super) fn volumes_of_store(&self) -> &Volumes {
+        &self.volumes_of_store
+    }
+
     fn place(&self, node: NodeId) -> Result<Place, LiveError> {
         let number = node.volume();
         if number == NAMESPACE {

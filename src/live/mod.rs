@@ -30,6 +30,7 @@ mod load;
 mod namespace;
 mod node;
 mod recovery;
+mod references;
 mod reserve;
 mod rows;
 mod settings;
@@ -46,6 +47,7 @@ pub use error::LiveError;
 pub use filesystem::{DirectoryEntry, FileSystem, Invalidation, Invalidations, OpenedFile, Served};
 pub use freeze::FrozenTree;
 pub use namespace::{Namespace, NamespaceEntry};
+pub use references::References;
 pub use volume::{Access, Caller, Handle, OpenMode, RenameMode, Volume, XattrMode};
 pub use volumes::Volumes;
 

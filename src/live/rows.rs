@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{LiveError, VolumeNumber};
 use crate::base::encoding;
-use crate::base::tables::{Prefix, Tables, TablesError, Writer};
+use crate::base::tables::{Prefix, Reader, Tables, TablesError, Writer};
 use crate::trees::{NameKey, Root, TreeId};
 
 /// (volume, node) to [`super::node::Node`]: every node that is not as in the base tree.
@@ -199,6 +199,11 @@ impl Engine {
     /// Whether there is a row under a key.
     pub(super) fn contains(&self, table: &'static str, key: &[u8]) -> Result<bool, LiveError> {
         Ok(self.tables.read()?.get(table, key)?.is_some())
+    }
+
+    /// A view of all rows as they are now.
+    pub(super) fn view(&self) -> Result<Reader<'_>, LiveError> {
+        Ok(self.tables.read()?)
     }
 
     /// Calls `each` with every row whose key starts with `prefix`, in key order.

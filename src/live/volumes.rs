@@ -15,6 +15,7 @@ use super::rows::{self, Engine, RowChange};
 use super::upper::{Uppers, failed};
 use super::{Access, LiveError, SpaceReport, Volume, VolumeNumber};
 use crate::base::files;
+use crate::base::tables::Reader;
 use crate::trees::{Root, Trees};
 
 /// What volumes share.
@@ -115,6 +116,11 @@ impl Volumes {
             self.discard(number)?;
         }
         Ok(())
+    }
+
+    /// A view of all rows of all volumes as they are now.
+    pub(super) fn rows(&self) -> Result<Reader<'_>, LiveError> {
+        self.shared.engine.view()
     }
 
     /// Space and nodes of the file system that holds the store.
