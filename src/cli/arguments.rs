@@ -7,8 +7,8 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use super::context::{Context, Ended, STORE_VARIABLE};
 use super::output::Loudness;
 use super::{
-    clone, cutover, database, deploy, diff, init, log, platform, restore, rollback, serve, show, site,
-    snapshot, status, stop, tag, update,
+    clone, cutover, database, deploy, diff, gc, init, log, platform, prune, restore, rollback, serve, show,
+    site, snapshot, status, stop, tag, update,
 };
 
 /// A versioned file system for PHP sites
@@ -109,6 +109,8 @@ pub(super) enum Verb {
         disable_help_subcommand = true
     )]
     Database(database::Database),
+    Prune(prune::Prune),
+    Gc(gc::Gc),
 }
 
 impl Verb {
@@ -132,6 +134,8 @@ impl Verb {
             Verb::Restore(verb) => verb.run(context),
             Verb::Update(verb) => verb.run(context),
             Verb::Database(verb) => verb.run(context),
+            Verb::Prune(verb) => verb.run(context),
+            Verb::Gc(verb) => verb.run(context),
         }
     }
 }

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::base::files;
+use crate::base::{Span, files};
 use crate::control::Failure;
+use crate::control::request::Keep;
+use crate::daemon::Schedule;
 
 /// Where the file is looked for when `--config` does not say.
 pub(super) const DEFAULT_CONFIG: &str = "/etc/sitefs/config.toml";
@@ -22,6 +24,22 @@ pub(super) struct Config {
     pub(super) recipes: Option<PathBuf>,
     /// The PHP program that recipes' commands run.
     pub(super) php: Option<PathBuf>,
+    /// What the daemon does without anybody asking.
+    #[serde(default)]
+    pub(super) schedule: ScheduleConfig,
+    /// For how many hours, days, weeks and months the newest snapshot of each is kept.
+    #[serde(default)]
+    pub(super) retention: Keep,
+}
+
+/// The section `[schedule]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScheduleConfig {
+    /// How old a site's newest snapshot may become before one is taken.
+    pub(super) snapshots: Option<Span>,
+    /// How often space is reclaimed.
+    pub(super) gc: Option<Span>,
 }
 
 impl Config {
@@ -39,6 +57,12 @@ impl Config {
             Failure::usage(format!("the configuration {} is not valid", file.display())).because_of(reason)
         })?;
         Ok(config)
+    }
+
+    /// What the daemon does without anybody asking.
+    pub(super) fn schedule(&self) -> Schedule {
+        let ScheduleConfig { snapshots, gc } = self.schedule;
+        Schedule { snapshots, keep: self.retention, collect: gc }
     }
 
     fn parse(text: &str) -> Result<Config, String> {
@@ -74,11 +98,14 @@ mod tests {
         let used = sample
             .replace("\n#", "\n")
             .lines()
-            .filter(|line| line.contains(" = "))
+            .filter(|line| line.contains(" = ") || line.starts_with('['))
             .fold(String::new(), |text, line| text + line + "\n");
         let config = Config::parse(&used).unwrap();
         assert!(config.store.is_some() && config.root.is_some());
         assert!(config.recipes.is_some() && config.php.is_some());
+        assert!(config.schedule.snapshots.is_some() && config.schedule.gc.is_some());
+        let Keep { hourly, daily, weekly, monthly } = config.retention;
+        assert!([hourly, daily, weekly, monthly].iter().all(|count| *count > 0));
     }
 
     #[test]

@@ -78,11 +78,11 @@ impl<'a> Progress<'a> {
             self.finish();
             let counter = match unit {
                 Unit::Bytes => "{binary_bytes}",
-                Unit::Files | Unit::Tables => "{human_pos}",
+                Unit::Files | Unit::Tables | Unit::Objects | Unit::Snapshots => "{human_pos}",
             };
             let total_counter = match unit {
                 Unit::Bytes => "{binary_total_bytes}",
-                Unit::Files | Unit::Tables => "{human_len}",
+                Unit::Files | Unit::Tables | Unit::Objects | Unit::Snapshots => "{human_len}",
             };
             let style = match total {
                 Some(_) => format!("{{msg}} [{{bar:30}}] {counter} of {total_counter}, {{elapsed}}"),
@@ -149,5 +149,7 @@ fn amount(number: u64, unit: Unit) -> String {
         Unit::Bytes => size(number),
         Unit::Files => counted(number, "file", "files"),
         Unit::Tables => counted(number, "table", "tables"),
+        Unit::Objects => counted(number, "object", "objects"),
+        Unit::Snapshots => counted(number, "snapshot", "snapshots"),
     }
 }

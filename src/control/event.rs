@@ -14,6 +14,10 @@ pub enum Unit {
     Files,
     /// Tables of a database.
     Tables,
+    /// Objects of the store.
+    Objects,
+    /// Snapshots.
+    Snapshots,
 }
 
 /// Where a step of a run stands.

@@ -330,6 +330,37 @@ pub struct UpdateOptions {
     pub allow_downgrade: bool,
 }
 
+/// `prune`: snapshots that a schedule does not keep are removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prune {
+    /// The site.
+    pub site: SiteName,
+    /// What is kept; as the configuration says when not given.
+    pub keep: Option<Keep>,
+    /// Whether to say only what would be removed.
+    pub dry_run: bool,
+}
+
+/// For how many hours, days, weeks and months the newest snapshot of each is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keep {
+    /// Hours.
+    pub hourly: u32,
+    /// Days.
+    pub daily: u32,
+    /// Weeks.
+    pub weekly: u32,
+    /// Months.
+    pub monthly: u32,
+}
+
+/// `gc`: the space of what nobody refers to is reclaimed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gc {}
+
 /// `database dump`: the dump is sent as data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -78,6 +78,8 @@ verbs! {
     DatabaseRestore => DatabaseRestored: "`database restore`",
     DatabaseClone => DatabaseCloned: "`database clone`",
     DatabaseVerify => DatabaseVerification: "`database verify`",
+    Prune => Pruned: "`prune`",
+    Gc => Collected: "`gc`",
 }
 
 impl Request {

@@ -11,6 +11,11 @@ impl Handler for Daemon {
             );
         }
         log::info!("{} asks: {request:?}", caller.user);
+        // Whatever a command puts into the store or takes out of it stays there until it ends.
+        let _referring = match request {
+            Request::Status(_) | Request::Stop(_) | Request::Prune(_) | Request::Gc(_) => None,
+            _ => Some(self.store.trees.objects.referring()),
+        };
         let reply = self.answer(caller, request, events);
         if let Err(failure) = &reply {
             log::info!("{} is answered: {}", caller.user, failure.message);
@@ -57,6 +62,8 @@ impl Daemon {
             }
             Request::DatabaseClone(request) => Response::DatabaseClone(self.database_clone(&request)?),
             Request::DatabaseVerify(request) => Response::DatabaseVerify(self.database_verify(&request)?),
+            Request::Prune(request) => Response::Prune(self.prune(&request, events)?),
+            Request::Gc(_) => Response::Gc(self.collect(events)?),
         })
     }
 }

@@ -11,6 +11,7 @@
 
 mod capture;
 mod clones;
+mod collection;
 mod databases;
 mod differences;
 mod expiry;
@@ -19,9 +20,11 @@ mod generations;
 mod handler;
 mod imports;
 mod locks;
+mod maintenance;
 mod namespace;
 mod operations;
 mod platforms;
+mod pruning;
 mod releases;
 mod restores;
 mod runs;
@@ -46,6 +49,7 @@ use crate::fuse::mounts::Mounts;
 use crate::live::{FileSystem, Invalidations, Volume};
 use crate::site::Library;
 
+pub use maintenance::Schedule;
 pub use serve::{ServeOptions, init_store, serve};
 pub use store::Store;
 

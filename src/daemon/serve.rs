@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{Daemon, Store, locks};
+use super::{Daemon, Schedule, Store, locks};
 use crate::base::process::kill_by_environment;
 use crate::base::{Lane, Timestamp, files};
 use crate::control::{Failure, Handler, Server, socket_path};
@@ -39,6 +39,8 @@ pub struct ServeOptions {
     pub php: String,
     /// Whether files may be served by the kernel past this program, where it can.
     pub passthrough: bool,
+    /// What is done without anybody asking.
+    pub schedule: Schedule,
 }
 
 /// Creates a store.
@@ -66,6 +68,7 @@ pub fn serve(options: ServeOptions, stop: Arc<AtomicBool>, ready: impl FnOnce(&P
     let serving = std::thread::spawn(move || server.run(&handler, STOP_GRACE));
     let settling = daemon.settle(to_settle);
     let expiry = daemon.watch_expiry();
+    let maintaining = daemon.maintain();
     ready(&daemon.root);
     while !daemon.is_stopping() && daemon.is_mounted() {
         std::thread::sleep(STOP_POLL);
@@ -83,6 +86,9 @@ pub fn serve(options: ServeOptions, stop: Arc<AtomicBool>, ready: impl FnOnce(&P
     settling.stop();
     if expiry.is_some_and(|thread| thread.join().is_err()) {
         log::error!("the thread that removed expired clones panicked");
+    }
+    if maintaining.is_some_and(|thread| thread.join().is_err()) {
+        log::error!("the thread for what is done on schedule panicked");
     }
     daemon.shut_down()
 }

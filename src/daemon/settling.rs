@@ -71,6 +71,7 @@ impl Daemon {
         if self.is_stopping() {
             return;
         }
+        let _referring = self.store.trees.objects.referring();
         if let Err(error) = engine.settle(site) {
             log::error!("the interrupted update of {site}: {error}");
         }
@@ -128,11 +129,14 @@ impl Settling {
 }
 
 /// Events of work that nobody asked for just now.
-struct Unwatched;
+pub(super) struct Unwatched;
 
 impl Events for Unwatched {
     fn send(&self, event: Event) {
-        log::info!("{event:?}");
+        match event {
+            Event::Progress { .. } => {}
+            event => log::info!("{event:?}"),
+        }
     }
 
     fn data(&self, _bytes: &[u8]) -> Result<(), Gone> {

@@ -13,9 +13,11 @@
 mod catalog;
 mod error;
 mod refs;
+mod retention;
 mod snapshot;
 
 pub use catalog::{Catalog, CatalogError, Record, Transaction};
 pub use error::HistoryError;
 pub use refs::{Refs, SnapshotRecord, Tag, VOLUME_COUNTER};
+pub use retention::{Reason, Retention};
 pub use snapshot::{DatabaseSnapshot, PlatformBinding, Snapshot, SnapshotId, TableSummary};

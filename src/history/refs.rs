@@ -1,6 +1,7 @@
 //! The names of snapshots: ids, beginnings of ids, tags, points of time.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -180,6 +181,26 @@ impl<'a> Refs<'a> {
                 return Err(HistoryError::Unknown { site: site.clone(), name: id.to_string() });
             }
             set_tag(transaction, site, tag, id)
+        })
+    }
+
+    /// Takes the records of snapshots of a site away, but of those that have a tag by now; returns what it took. Their
+    /// volumes are the caller's to discard.
+    pub fn remove(
+        &self,
+        site: &SiteName,
+        ids: &BTreeSet<SnapshotId>,
+    ) -> Result<Vec<SnapshotRecord>, HistoryError> {
+        self.catalog.write(|transaction| {
+            let tags = transaction.list::<Tag>(&key(site, ""))?;
+            let tagged: BTreeSet<SnapshotId> = tags.iter().map(|(_, tag)| tag.id).collect();
+            let mut removed = Vec::new();
+            for id in ids.difference(&tagged) {
+                let key = key(site, id);
+                removed.extend(transaction.get::<SnapshotRecord>(&key)?);
+                transaction.remove::<SnapshotRecord>(&key)?;
+            }
+            Ok(removed)
         })
     }
 

@@ -6,9 +6,11 @@
 //! is in the rows, what is loaded and removed between the view's making and the second look is in memory, and all else
 //! is where it was.
 
+use std::collections::BTreeSet;
+
 use super::node::{Body, Node};
 use super::rows::{self, Block, VolumeRow};
-use super::{FileSystem, LiveError, Volume};
+use super::{FileSystem, LiveError, Volume, VolumeNumber};
 use crate::base::tables::Reader;
 use crate::objects::FileContent;
 use crate::trees::{Reference, Root, Totals, TreeId};
@@ -55,11 +57,12 @@ impl Volume {
 }
 
 impl FileSystem {
-    /// What all volumes refer to now, those that were removed and still have open files among them. Rows are read when
-    /// [`References::each`] is called, as they are now.
-    pub fn references(&self) -> Result<References<'_>, LiveError> {
+    /// What all volumes but `without` refer to now, those that were removed and still have open files among them. Rows
+    /// are read when [`References::each`] is called, as they are now, and those of all volumes.
+    pub fn references(&self, without: &BTreeSet<VolumeNumber>) -> Result<References<'_>, LiveError> {
         let mut memory = Vec::new();
-        let volumes = self.attached_volumes();
+        let mut volumes = self.attached_volumes();
+        volumes.retain(|volume| !without.contains(&volume.number()));
         volumes.iter().for_each(|volume| volume.referred_in_memory(&mut memory));
         let rows = self.volumes_of_store().rows()?;
         volumes.iter().for_each(|volume| volume.referred_in_memory(&mut memory));
@@ -67,34 +70,43 @@ impl FileSystem {
     }
 }
 
+/// What a row refers to.
+type Parse = fn(&[u8]) -> Result<Vec<Reference>, LiveError>;
+
+fn node_row(value: &[u8]) -> Result<Vec<Reference>, LiveError> {
+    let mut found = Vec::new();
+    of_node(&rows::decode(value)?, &mut |reference| found.push(reference));
+    Ok(found)
+}
+
+fn volume_row(value: &[u8]) -> Result<Vec<Reference>, LiveError> {
+    let mut found = Vec::new();
+    of_row(&rows::decode(value)?, &mut |reference| found.push(reference));
+    Ok(found)
+}
+
+fn frozen_row(value: &[u8]) -> Result<Vec<Reference>, LiveError> {
+    let (tree, _): (Option<TreeId>, Totals) = rows::decode(value)?;
+    Ok(tree.map(Reference::Tree).into_iter().collect())
+}
+
 impl References<'_> {
     /// Calls `each` with every reference, with many of them more than once.
     pub fn each<E: From<LiveError>>(self, each: &mut dyn FnMut(Reference) -> Result<(), E>) -> Result<(), E> {
         self.memory.iter().try_for_each(|reference| each(*reference))?;
-        let mut outcome = Ok(());
-        let mut scan = |table, references: &dyn Fn(&[u8]) -> Result<Vec<Reference>, LiveError>| {
-            self.rows
-                .scan(table, .., |_, value| {
-                    let found = references(value).map_err(E::from);
-                    outcome = found.and_then(|found| found.into_iter().try_for_each(&mut *each));
-                    outcome.is_ok()
-                })
-                .map_err(|error| E::from(error.into()))?;
-            std::mem::replace(&mut outcome, Ok(()))
-        };
-        scan(rows::NODES, &|value| {
-            let mut found = Vec::new();
-            of_node(&rows::decode(value)?, &mut |reference| found.push(reference));
-            Ok(found)
-        })?;
-        scan(rows::VOLUMES, &|value| {
-            let mut found = Vec::new();
-            of_row(&rows::decode(value)?, &mut |reference| found.push(reference));
-            Ok(found)
-        })?;
-        scan(rows::FROZEN, &|value| {
-            let (tree, _): (Option<TreeId>, Totals) = rows::decode(value)?;
-            Ok(tree.map(Reference::Tree).into_iter().collect())
-        })
+        let tables: [(&str, Parse); 3] =
+            [(rows::NODES, node_row), (rows::VOLUMES, volume_row), (rows::FROZEN, frozen_row)];
+        for (table, parse) in tables {
+            let mut outcome = Ok(());
+            let scanned = self.rows.scan(table, .., |_, value| {
+                outcome = parse(value)
+                    .map_err(E::from)
+                    .and_then(|found| found.into_iter().try_for_each(&mut *each));
+                outcome.is_ok()
+            });
+            outcome?;
+            scanned.map_err(LiveError::from)?;
+        }
+        Ok(())
     }
 }

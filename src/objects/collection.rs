@@ -46,6 +46,8 @@ pub struct Referring<'a>(#[expect(dead_code, reason = "it is held, not read")] R
 pub struct Swept {
     /// What was taken away.
     pub removed: Usage,
+    /// How much of it was plain files, whose space is free at once, in bytes.
+    pub plain_bytes: u64,
     /// The bytes of each pack that are in use.
     pub(super) used: BTreeMap<u32, u64>,
 }
@@ -177,6 +179,7 @@ impl Collection<'_> {
             if self.census.is_garbage(id) {
                 let removed = self.objects.plain.remove(id, size, &self.objects.packs.index)?;
                 swept.removed = swept.removed.plus(removed);
+                swept.plain_bytes += size;
             }
         }
         Ok(swept)

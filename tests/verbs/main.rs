@@ -9,3 +9,4 @@ mod platforms;
 mod releases;
 mod restarts;
 mod snapshots;
+mod space;

@@ -64,6 +64,7 @@ impl Serve {
             recipes: config.recipes.clone().or_else(|| own_recipes.then(|| PathBuf::from(DEFAULT_RECIPES))),
             php: config.php.as_ref().map_or_else(|| "php".to_owned(), |php| php.display().to_string()),
             passthrough: !self.no_passthrough,
+            schedule: config.schedule(),
         })
     }
 }

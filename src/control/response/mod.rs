@@ -5,6 +5,7 @@
 mod database;
 mod difference;
 mod platform;
+mod retention;
 mod site;
 mod snapshot;
 mod status;
@@ -21,6 +22,7 @@ pub use difference::{ChangeKind, DiffSummary, Differences, FileChange, TableChan
 pub use platform::{
     PlatformAdded, PlatformDetails, PlatformRemoved, PlatformSummary, PlatformVerification, Platforms,
 };
+pub use retention::{Collected, PruneDecision, Pruned};
 pub use site::{
     DatabaseInfo, GenerationInfo, GenerationState, SettingValue, SiteCloned, SiteDetails, SiteImported,
     SiteRemoved, SiteSummary, Sites, SkippedFile,
