@@ -34,15 +34,15 @@ boot_links() {
   done
 }
 
-# disable_new_services BEFORE AFTER: takes away the links that the installation of nginx and PHP added, and stops what
+# disable_new_services BEFORE AFTER: takes away the links that the installation of servers added, and stops what
 # they name. A package's next version leaves a service disabled that was.
 disable_new_services() {
   local link name
   while IFS= read -r link; do
     name=${link##*/}
     case $name in
-      S[0-9][0-9]nginx | S[0-9][0-9]php*-fpm) update-rc.d "${name#S[0-9][0-9]}" disable >/dev/null 2>&1 || true ;;
-      nginx.service | php*)
+      S[0-9][0-9]nginx | S[0-9][0-9]php*-fpm | S[0-9][0-9]mariadb | S[0-9][0-9]postgresql) update-rc.d "${name#S[0-9][0-9]}" disable >/dev/null 2>&1 || true ;;
+      nginx.service | php* | mariadb.service | postgresql.service)
         if [[ -d /run/systemd/system ]]; then systemctl disable --now "$name" >/dev/null 2>&1 || true; fi
         rm -f "$link"
         ;;

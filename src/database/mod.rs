@@ -1,20 +1,33 @@
 //! `database`: the databases of sites.
 //!
-//! A [`Database`] is one contract over engines that differ: what can be done with each is in its [`Capabilities`].
-//! Everything about it is done by a child process ([`worker`]) that runs as the owner of the database. So the daemon
-//! never waits for a lock or for its own mount from one of its own threads, and a database is never touched with more
-//! rights than its application has.
+//! One contract over engines that differ in where a database is:
+//!
+//! | | a file of the site ([`Database`], SQLite) | on a server ([`ServerDatabase`]: MariaDB, PostgreSQL) |
+//! |---|---|---|
+//! | capture | the site's files, frozen under a [`Hold`] | a dump ([`ServerUrl::dump`]) begun under a [`ServerHold`] |
+//! | clone | a clone of the files | [`ServerDatabase::create`] and [`ServerDatabase::load`] of a dump |
+//! | dump, restore | [`Database::dump`], [`Database::restore`] | the same two |
+//! | what is in it | [`Database::summary`] | [`ServerUrl::summary`], or what a dump says at its end |
+//! | hold writes | [`Database::hold`] | [`ServerUrl::hold`], then [`ServerDatabase::set_writable`] |
+//! | size, obstacles | [`Database::describe`], [`Database::capabilities`] | [`ServerUrl::examine`] |
+//!
+//! Whatever is done is done by child processes: with files a `sitefs` of its own ([`worker`]) that runs as the
+//! owner of the database, with servers the servers' own programs. So the daemon never waits for a lock or for its own
+//! mount from one of its own threads, and a database file is never touched with more rights than its application has.
 //!
 //! Invariants:
-//! - What a [`Hold`] lets be captured is a committed state.
-//! - Restoring and cloning change the target as one: it has its old content or the new, also after a crash.
+//! - What a hold lets be captured is a committed state.
+//! - Restoring and cloning change a database file as one: it has its old content or the new, also after a crash. A
+//!   database on a server is only ever filled before anybody uses it.
 //! - A [`Summary`] depends on what is stored, not on the order, the page or the file it is stored in; the database, a
 //!   capture of it, a clone and a restored dump have the same.
+//! - No password is in an argument, a message or the debug form of anything.
 //!
-//! Absent: sites, generations, who may do what. Secrets: SQLite has none.
+//! Absent: sites, generations, who may do what.
 
 mod hold;
 mod problem;
+mod server;
 mod sqlite;
 mod summary;
 mod url;
@@ -31,6 +44,10 @@ use worker::{Answer, Work, Worker};
 
 pub use hold::Hold;
 pub use problem::{DatabaseError, Problem};
+pub use server::{
+    Secret, ServerAddress, ServerDatabase, ServerDump, ServerExamination, ServerHold, ServerUrl,
+    ServerUrlError,
+};
 pub use summary::{Difference, Summary, TableDifference};
 pub use url::{DatabaseUrl, Engine, UrlError};
 

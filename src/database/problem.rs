@@ -135,12 +135,159 @@ pub enum Problem {
         /// Its extended result code.
         code: i32,
     },
+    /// A server's program failed.
+    #[error("{server}: {message}{advice}")]
+    Server {
+        /// The server.
+        server: String,
+        /// What it said, or how its program ended.
+        message: String,
+        /// What to do.
+        advice: String,
+    },
+    /// A server has no database of this name.
+    #[error("{server} has no database {name}: correct the address, or look which there are")]
+    NoSuchDatabase {
+        /// The server.
+        server: String,
+        /// The name.
+        name: String,
+    },
+    /// Others than root may read the administrator's password.
+    #[error("{} holds the administrator's password and others may read it: chmod 600 {}", path.display(), path.display())]
+    OptionFileOpen {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file with the administrator's password is not there.
+    #[error("there is no {}, which holds the administrator's password: write it, readable by root alone", path.display())]
+    OptionFileMissing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The administrator lacks rights.
+    #[error(
+        "{admin} on {server} lacks {missing}: grant it, or name another administrator with ?admin=USER in the database's address"
+    )]
+    AdminNotAllowed {
+        /// The server.
+        server: String,
+        /// The administrator.
+        admin: String,
+        /// What is missing.
+        missing: String,
+    },
+    /// A program cannot dump a newer server.
+    #[error(
+        "{program} cannot dump the server, whose version is {server}: install the server's own version of its programs"
+    )]
+    ProgramTooOld {
+        /// The program with its version.
+        program: String,
+        /// The server's version.
+        server: String,
+    },
+    /// There is no space for copies of the database.
+    #[error("{} has {} MiB left, and copies of the database may take {}: make room there, or remove clones (sitefs site remove)", directory.display(), free_bytes >> 20, needed_bytes.div_ceil(1 << 20))]
+    NoSpaceForCopies {
+        /// The server's directory.
+        directory: PathBuf,
+        /// What is free there.
+        free_bytes: u64,
+        /// What is needed.
+        needed_bytes: u64,
+    },
+    /// Writes to a database on a server could not be held.
+    #[error(
+        "writes to {name} could not be held: transactions that change it did not end within {waited_seconds} s, or the server refused ({message}). See what runs on the server, and try again"
+    )]
+    NotHeld {
+        /// The database.
+        name: String,
+        /// How long it was tried.
+        waited_seconds: u64,
+        /// How the program ended.
+        message: String,
+    },
+    /// A hold of a database on a server ended before it was released.
+    #[error(
+        "the hold of writes to {name} was lost{message}: what was captured under it may not be one state. Try again"
+    )]
+    HoldLost {
+        /// The database.
+        name: String,
+        /// How that showed.
+        message: String,
+    },
+    /// Tables keep being made.
+    #[error(
+        "tables of {name} are being made or dropped all the time: try again when its installation or update is over"
+    )]
+    TablesChange {
+        /// The database.
+        name: String,
+    },
     /// A file could not be read or written.
     #[error("{message}")]
     File {
         /// The whole message.
         message: String,
     },
+}
+
+impl Problem {
+    /// The failure of a program of `server`, from what it `said`; from its `ending` where it said nothing.
+    pub(super) fn server(server: String, program: &str, ending: String, said: &str) -> Problem {
+        let message = if said.is_empty() { format!("{program} {ending}") } else { said.to_owned() };
+        let known: [(&[&str], &str); 5] = [
+            (
+                &[
+                    "ERROR 1045",
+                    "ERROR 1698",
+                    "password authentication failed",
+                    "authentication failed",
+                    "no password supplied",
+                ],
+                ". Name the administrator (?admin=USER) and a file with the password (options=FILE) in the database's address",
+            ),
+            (
+                &[
+                    "ERROR 2002",
+                    "ERROR 2003",
+                    "ERROR 2005",
+                    "could not connect",
+                    "connection to server",
+                    "could not translate",
+                ],
+                ". Is the server running, and its socket or host the right one?",
+            ),
+            (
+                &[
+                    "ERROR 1044",
+                    "ERROR 1142",
+                    "ERROR 1227",
+                    "ERROR 1410",
+                    "permission denied",
+                    "must be superuser",
+                ],
+                ". The administrator needs more rights: see \"Databases on a server\" in docs/operations.md",
+            ),
+            (
+                &["ERROR 1021", "ERROR 1114", "No space left", "Errcode: 28"],
+                ". Make room where the server keeps its files",
+            ),
+            (
+                &["ERROR 1205", "lock timeout"],
+                ". Something on the server holds on to locks: see what runs there",
+            ),
+        ];
+        let found = known.iter().find(|(words, _)| words.iter().any(|word| message.contains(word)));
+        Problem::Server {
+            server,
+            message,
+            advice: found.map(|(_, advice)| *advice).unwrap_or_default().to_owned(),
+        }
+    }
 }
 
 impl From<FileError> for Problem {

@@ -13,6 +13,12 @@ use crate::base::{NameError, RelativePath};
 pub enum Engine {
     /// SQLite: files in the site's directory.
     Sqlite,
+    /// MariaDB or MySQL.
+    #[serde(rename = "mariadb")]
+    MariaDb,
+    /// PostgreSQL.
+    #[serde(rename = "postgresql")]
+    PostgreSql,
 }
 
 /// As records and messages name it: `sqlite`.
@@ -20,6 +26,8 @@ impl fmt::Display for Engine {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Engine::Sqlite => "sqlite",
+            Engine::MariaDb => "mariadb",
+            Engine::PostgreSql => "postgresql",
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The only door to processes.
 //!
-//! A [`Command`] runs to its end with [`Command::run`] or [`Command::run_with`], or is talked to with
-//! [`Command::converse`]. Each process leads a process group of its own, so that a time limit ends everything it
+//! A [`Command`] runs to its end with [`Command::run`] or [`Command::run_with`], is talked to with
+//! [`Command::converse`], or has data flow through it with [`Command::stream`]. Each process leads a process group of its own, so that a time limit ends everything it
 //! started, and the terminal's interrupt key reaches sitefs alone.
 //!
 //! Invariants:
@@ -19,6 +19,7 @@ mod capture;
 mod conversation;
 mod leftovers;
 mod run;
+mod stream;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -39,6 +40,7 @@ pub use std::process::ExitCode;
 pub use capture::Captured;
 pub use conversation::Conversation;
 pub use run::{Ending, Outcome, Stream};
+pub use stream::Streaming;
 
 /// Where programs are looked for when there is no `PATH`, in this program or in a cleared environment.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

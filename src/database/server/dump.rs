@@ -1,0 +1,90 @@
+//! A dump while it is being made.
+
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::time::Duration;
+
+use super::text::Scanner;
+use super::{ServerUrl, mariadb, postgresql};
+use crate::base::process::Streaming;
+use crate::database::{DatabaseError, Engine, Problem, Summary};
+
+/// How long the program may take to end after its last line.
+const END_WAIT: Duration = Duration::from_secs(60);
+
+/// A dump as text, to be read to its end. It is of one moment, before this was returned.
+pub struct ServerDump {
+    at: ServerUrl,
+    source: BufReader<Streaming>,
+    scanner: Scanner,
+    /// Lines that were read and not yet handed on.
+    ready: Cursor<Vec<u8>>,
+}
+
+impl ServerUrl {
+    /// Begins a dump: when this returns, its moment has been, and whatever is written from now on is not in it (but see
+    /// [`super::ServerExamination::without_transactions`]).
+    pub fn dump(&self) -> Result<ServerDump, DatabaseError> {
+        self.server.protected()?;
+        let dumper = self.server.choose(|| mariadb::dumper(self), || postgresql::dumper(self));
+        let mut dump = ServerDump {
+            at: self.clone(),
+            source: BufReader::with_capacity(256 << 10, dumper.stream()?),
+            scanner: Scanner::new(self.server.engine),
+            ready: Cursor::default(),
+        };
+        // MariaDB's program says nothing of a table before its transaction has begun; PostgreSQL's says nothing at all
+        // before that.
+        let begun: &[u8] = if self.server.engine == Engine::PostgreSql { b"" } else { b"-- T" };
+        let mut head = Vec::new();
+        while let Some(line) = dump.line().map_err(|error| dump.unreadable(&error))? {
+            head.extend_from_slice(&line);
+            if line.starts_with(begun) {
+                break;
+            }
+        }
+        dump.ready = Cursor::new(head);
+        Ok(dump)
+    }
+}
+
+impl ServerDump {
+    /// Ends the dump, which was read to its end, and says what was in it. An error when it is not whole.
+    pub fn finish(self) -> Result<Summary, DatabaseError> {
+        let outcome = self.source.into_inner().finish(END_WAIT)?;
+        self.at.server.success(outcome)?;
+        if !self.scanner.is_complete() {
+            return Err(
+                Problem::DumpIncomplete { reason: format!("its end is missing ({})", self.at.name) }.into()
+            );
+        }
+        Ok(self.scanner.finish())
+    }
+
+    fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        if self.source.read_until(b'\n', &mut line)? == 0 {
+            return Ok(None);
+        }
+        self.scanner.line(&line);
+        Ok(Some(line))
+    }
+
+    fn unreadable(&self, error: &io::Error) -> Problem {
+        Problem::File { message: format!("the dump of {} cannot be read: {error}", self.at.name) }
+    }
+}
+
+impl Read for ServerDump {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.ready.read(buffer)? {
+                0 if buffer.is_empty() => return Ok(0),
+                0 => match self.line()? {
+                    Some(line) => self.ready = Cursor::new(line),
+                    None => return Ok(0),
+                },
+                count => return Ok(count),
+            }
+        }
+    }
+}

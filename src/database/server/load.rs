@@ -1,0 +1,207 @@
+//! Reading a dump into a database.
+//!
+//! MariaDB: several connections share the statements that insert rows; whatever else is in the dump is done by the first
+//! one while the others wait. So the tables that a large site is made of are read by as many threads as the machine has,
+//! from one dump that is of one moment. PostgreSQL: one connection, as the rows of a table are one statement there.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::time::Duration;
+
+use super::text::{Line, Scanner, without_definer};
+use super::{ServerDatabase, mariadb, postgresql};
+use crate::base::process::Streaming;
+use crate::database::{DatabaseError, Engine, Problem, Summary};
+
+/// The most connections that read one dump; more only wait for each other.
+const CONNECTIONS_MAX: usize = 4;
+
+/// How many statements of a connection are one transaction: as many as keep the disk from being waited for often.
+/// They are about 1 MiB each.
+const STATEMENTS_MAX: usize = 32;
+
+/// How long a program may take to end after its last statement.
+const END_WAIT: Duration = Duration::from_secs(600);
+
+impl ServerDatabase {
+    /// Reads a dump into this database, which is empty, and says what was in the dump.
+    pub fn load(&self, dump: &mut dyn Read) -> Result<Summary, DatabaseError> {
+        self.at.server.protected()?;
+        let mut scanner = Scanner::new(self.at.server.engine);
+        let mut source = BufReader::with_capacity(256 << 10, dump);
+        let mut loader = Loader::new(self)?;
+        let mut line = Vec::new();
+        let fed = loop {
+            line.clear();
+            match source.read_until(b'\n', &mut line) {
+                Ok(0) => break Ok(()),
+                Ok(_) => {}
+                Err(error) => {
+                    break Err(Problem::File { message: format!("the dump cannot be read: {error}") }.into());
+                }
+            }
+            if let Err(error) = loader.take(scanner.line(&line), &line) {
+                break Err(error);
+            }
+        };
+        // What a program says about its end explains a pipe that broke.
+        loader.finish().and(fed)?;
+        if !scanner.is_complete() {
+            return Err(Problem::DumpIncomplete { reason: "its last line is missing".to_owned() }.into());
+        }
+        Ok(scanner.finish())
+    }
+}
+
+struct Loader<'a> {
+    database: &'a ServerDatabase,
+    connections: Vec<Connection>,
+    /// The statement with rows that is being read.
+    rows: Vec<u8>,
+    /// Which connection gets it.
+    next: usize,
+    /// Whether rows were given out since all connections were last waited for.
+    is_spread: bool,
+    /// Whether the first connection was given something else since then.
+    is_changed: bool,
+}
+
+struct Connection {
+    program: BufReader<Streaming>,
+    statements: usize,
+}
+
+impl<'a> Loader<'a> {
+    fn new(database: &'a ServerDatabase) -> Result<Loader<'a>, DatabaseError> {
+        let server = &database.at.server;
+        let count = match server.engine {
+            Engine::PostgreSql => 1,
+            Engine::MariaDb | Engine::Sqlite => std::thread::available_parallelism()
+                .map_or(1, |processors| processors.get())
+                .clamp(1, CONNECTIONS_MAX),
+        };
+        let connect = |_| -> Result<Connection, DatabaseError> {
+            let program = server.client(Some(&database.at.name)).stream()?;
+            Ok(Connection { program: BufReader::new(program), statements: 0 })
+        };
+        let connections = (0..count).map(connect).collect::<Result<_, _>>()?;
+        let mut loader =
+            Loader { database, connections, rows: Vec::new(), next: 0, is_spread: false, is_changed: false };
+        let first =
+            server.choose(|| "SET autocommit = 0;\n".to_owned(), || postgresql::before_load(&database.user));
+        loader.all(first.as_bytes())?;
+        Ok(loader)
+    }
+
+    fn take(&mut self, kind: Line, line: &[u8]) -> Result<(), DatabaseError> {
+        if self.database.at.server.engine == Engine::PostgreSql {
+            return self.take_for_one(kind, line);
+        }
+        match kind {
+            Line::Nothing => Ok(()),
+            Line::Rows | Line::RowsEnd => {
+                self.rows.extend_from_slice(line);
+                if kind == Line::RowsEnd { self.spread() } else { Ok(()) }
+            }
+            Line::Session => self.all(line),
+            Line::Other => {
+                if self.is_spread {
+                    self.meet()?;
+                }
+                self.is_changed = true;
+                // The source's own name: what follows is for the database that is being read into.
+                let rest = line
+                    .strip_prefix(b"ALTER DATABASE `")
+                    .and_then(|rest| rest.iter().position(|byte| *byte == b'`').map(|end| &rest[end + 1..]));
+                match rest {
+                    Some(rest) => self.one(&[b"ALTER DATABASE", rest].concat()),
+                    None => {
+                        let account = mariadb::account(self.database);
+                        self.one(&without_definer(line, Some(&account)))
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_for_one(&mut self, kind: Line, line: &[u8]) -> Result<(), DatabaseError> {
+        if kind == Line::Other && postgresql::is_for_administrator(line) {
+            self.one(b"RESET ROLE;\n")?;
+            self.one(line)?;
+            return self.one(postgresql::before_load(&self.database.user).as_bytes());
+        }
+        self.one(line)
+    }
+
+    /// Gives the statement with rows to the next connection.
+    fn spread(&mut self) -> Result<(), DatabaseError> {
+        if self.is_changed {
+            self.meet()?;
+        }
+        self.is_spread = true;
+        let rows = std::mem::take(&mut self.rows);
+        let count = self.connections.len();
+        let connection = &mut self.connections[self.next];
+        self.next = (self.next + 1) % count;
+        connection.statements += 1;
+        let commit = connection.statements.is_multiple_of(STATEMENTS_MAX);
+        connection.write(&rows)?;
+        if commit { connection.write(b"COMMIT;\n") } else { Ok(()) }
+    }
+
+    /// Waits until every connection has done what it was given.
+    fn meet(&mut self) -> Result<(), DatabaseError> {
+        for connection in &mut self.connections {
+            connection.write(b"COMMIT; SELECT 'met';\n")?;
+        }
+        for connection in &mut self.connections {
+            let mut line = String::new();
+            while line != "met\n" {
+                line.clear();
+                let count = connection.program.read_line(&mut line).map_err(|error| Problem::File {
+                    message: format!("the server does not answer: {error}"),
+                })?;
+                if count == 0 {
+                    return Err(broken());
+                }
+            }
+        }
+        (self.is_spread, self.is_changed) = (false, false);
+        Ok(())
+    }
+
+    fn one(&mut self, text: &[u8]) -> Result<(), DatabaseError> {
+        self.connections.first_mut().map_or(Ok(()), |first| first.write(text))
+    }
+
+    fn all(&mut self, text: &[u8]) -> Result<(), DatabaseError> {
+        self.connections.iter_mut().try_for_each(|connection| connection.write(text))
+    }
+
+    fn finish(mut self) -> Result<(), DatabaseError> {
+        if self.database.at.server.engine != Engine::PostgreSql {
+            // Fails when a program has ended, which tells below why.
+            let _ = self.all(b"COMMIT;\n");
+        }
+        for connection in &mut self.connections {
+            connection.program.get_mut().close_input();
+        }
+        for mut connection in self.connections {
+            // Answers of functions that a dump of PostgreSQL calls.
+            let _ = std::io::copy(&mut connection.program, &mut std::io::sink());
+            let outcome = connection.program.into_inner().finish(END_WAIT)?;
+            self.database.at.server.success(outcome)?;
+        }
+        Ok(())
+    }
+}
+
+impl Connection {
+    fn write(&mut self, text: &[u8]) -> Result<(), DatabaseError> {
+        self.program.get_mut().write_all(text).map_err(|_| broken())
+    }
+}
+
+/// The program has ended; what it said is asked for at the end.
+fn broken() -> DatabaseError {
+    Problem::DumpIncomplete { reason: "the server stopped reading it".to_owned() }.into()
+}

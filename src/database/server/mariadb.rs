@@ -1,0 +1,206 @@
+//! How MariaDB and MySQL are spoken to: their own programs, and the SQL that they need.
+
+use super::{ServerAddress, ServerDatabase, ServerUrl};
+use crate::base::process::{self, Command};
+
+/// What the administrator must be allowed, with the names that the server has for it.
+pub(super) const PRIVILEGES: [&str; 17] = [
+    "SELECT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "CREATE",
+    "DROP",
+    "ALTER",
+    "INDEX",
+    "REFERENCES",
+    "LOCK TABLES",
+    "TRIGGER",
+    "CREATE VIEW",
+    "SHOW VIEW",
+    "CREATE ROUTINE",
+    "EVENT",
+    "CREATE USER",
+    "PROCESS",
+];
+
+/// The longest row that can be dumped and read, in bytes: the protocol's own limit.
+const PACKET: &str = "--max-allowed-packet=1G";
+
+/// One of two programs: MariaDB's, or MySQL's of the old name.
+fn program(new: &'static str, old: &'static str) -> &'static str {
+    if process::exists(new) { new } else { old }
+}
+
+fn command(program: &str, server: &ServerAddress) -> Command {
+    let defaults = match &server.options {
+        Some(file) => format!("--defaults-file={}", file.display()),
+        None => "--no-defaults".to_owned(),
+    };
+    let mut command =
+        Command::new(program).clear_env().arguments([defaults, format!("--user={}", server.admin)]);
+    command = match &server.socket {
+        Some(socket) => {
+            command.argument("--protocol=socket").argument(format!("--socket={}", socket.display()))
+        }
+        None => {
+            let host = server.host.as_deref().unwrap_or("localhost");
+            command.argument("--protocol=tcp").argument(format!("--host={host}"))
+        }
+    };
+    if let Some(port) = server.port {
+        command = command.argument(format!("--port={port}"));
+    }
+    command.arguments(["--default-character-set=utf8mb4", PACKET])
+}
+
+/// The program that reads statements from its input. It must not connect again by itself: locks would be lost
+/// without anybody knowing.
+pub(super) fn client(server: &ServerAddress) -> Command {
+    command(program("mariadb", "mysql"), server).arguments([
+        "--batch",
+        "--skip-column-names",
+        "--skip-reconnect",
+        "--unbuffered",
+        "--connect-timeout=10",
+    ])
+}
+
+/// The program that writes a dump, all of one moment as far as its tables have transactions. Without dates and in the
+/// order of the primary keys, so that the dumps of two days share most of their chunks.
+pub(super) fn dumper(at: &ServerUrl) -> Command {
+    command(program("mariadb-dump", "mysqldump"), &at.server)
+        .arguments([
+            "--single-transaction",
+            "--quick",
+            "--hex-blob",
+            "--skip-lock-tables",
+            "--skip-add-locks",
+            "--skip-disable-keys",
+            "--skip-dump-date",
+            "--no-tablespaces",
+            "--routines",
+            "--events",
+            "--triggers",
+        ])
+        .argument(&at.name)
+}
+
+fn identifier(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// The account an application has.
+pub(super) fn account(database: &ServerDatabase) -> String {
+    let host = if database.at.server.host.is_some() { "%" } else { "localhost" };
+    format!("`{}`@`{host}`", database.user)
+}
+
+/// The name of a database as grants want it, where `_` stands for any character.
+fn pattern(database: &ServerDatabase) -> String {
+    identifier(&database.at.name.replace('_', "\\_"))
+}
+
+pub(super) fn create(database: &ServerDatabase) -> String {
+    let (name, account) = (identifier(&database.at.name), account(database));
+    format!(
+        "DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name} {};\nDROP USER IF EXISTS {account}; CREATE USER \
+         {account} IDENTIFIED BY '{}';\n{}",
+        database.creation,
+        database.password.reveal(),
+        writable(database),
+    )
+}
+
+pub(super) fn drop(database: &ServerDatabase) -> String {
+    format!(
+        "DROP DATABASE IF EXISTS {}; DROP USER IF EXISTS {};\n",
+        identifier(&database.at.name),
+        account(database)
+    )
+}
+
+pub(super) fn writable(database: &ServerDatabase) -> String {
+    format!("GRANT ALL PRIVILEGES ON {}.* TO {};\n", pattern(database), account(database))
+}
+
+/// For connections from now on; who is connected keeps what he had.
+pub(super) fn read_only(database: &ServerDatabase) -> String {
+    let (pattern, account) = (pattern(database), account(database));
+    format!(
+        "REVOKE ALL PRIVILEGES ON {pattern}.* FROM {account}; GRANT SELECT, SHOW VIEW, EXECUTE, CREATE TEMPORARY \
+         TABLES ON {pattern}.* TO {account};\n"
+    )
+}
+
+pub(super) fn creation(name: &str) -> String {
+    format!(
+        "SELECT CONCAT('CHARACTER SET ', default_character_set_name, ' COLLATE ', default_collation_name) FROM \
+         information_schema.schemata WHERE schema_name = '{name}';\n"
+    )
+}
+
+pub(super) fn tables(name: &str) -> String {
+    format!(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = '{name}' AND table_type = 'BASE TABLE' \
+         ORDER BY 1;\n"
+    )
+}
+
+/// Tables whose rows a dump cannot read as of one moment.
+pub(super) fn tables_without_transactions(name: &str) -> String {
+    format!(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = '{name}' AND table_type = 'BASE TABLE' \
+         AND engine NOT IN (SELECT engine FROM information_schema.engines WHERE transactions = 'YES') ORDER BY 1;\n"
+    )
+}
+
+/// Takes every table's lock, so that whoever changes one waits, and then says so. The server ends the connection, and
+/// the hold with it, when nothing was asked of it for `held_seconds_max`.
+pub(super) fn lock(tables: &[String], wait_seconds: u64, held_seconds_max: u64) -> String {
+    let names: Vec<String> = tables.iter().map(|table| format!("{} READ", identifier(table))).collect();
+    let lock = if names.is_empty() { String::new() } else { format!("LOCK TABLES {};", names.join(", ")) };
+    format!(
+        "SET SESSION lock_wait_timeout = {wait_seconds}, SESSION wait_timeout = {held_seconds_max}; {lock} {CHECK}"
+    )
+}
+
+/// Answered as long as the connection is the same.
+pub(super) const CHECK: &str = "SELECT CONNECTION_ID();";
+
+pub(super) fn sessions(user: &str) -> String {
+    format!("SELECT id FROM information_schema.processlist WHERE user = '{user}';\n")
+}
+
+pub(super) fn waiting(user: &str) -> String {
+    format!(
+        "SELECT id FROM information_schema.processlist WHERE user = '{user}' AND state LIKE 'Waiting for table%lock';\n"
+    )
+}
+
+pub(super) fn cancel(session: u64) -> String {
+    format!("KILL QUERY {session};\n")
+}
+
+pub(super) fn end(session: u64) -> String {
+    format!("KILL CONNECTION {session};\n")
+}
+
+pub(super) fn size(name: &str) -> String {
+    format!(
+        "SELECT CAST(COALESCE(SUM(data_length + index_length), 0) AS UNSIGNED) FROM information_schema.tables WHERE \
+         table_schema = '{name}';\n"
+    )
+}
+
+pub(super) const OWN_PRIVILEGES: &str = "SELECT privilege_type FROM information_schema.user_privileges WHERE grantee = \
+     CONCAT('\\'', REPLACE(CURRENT_USER(), '@', '\\'@\\''), '\\'');\n";
+
+pub(super) const DIRECTORY: &str = "SELECT @@datadir;\n";
+
+pub(super) fn databases_with(prefix: &str) -> String {
+    format!(
+        "SELECT schema_name FROM information_schema.schemata WHERE LEFT(schema_name, {}) = '{prefix}' ORDER BY 1;\n",
+        prefix.len()
+    )
+}

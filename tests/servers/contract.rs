@@ -1,0 +1,276 @@
+//! What the layer below promises of databases on servers.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use sitefs::database::{DatabaseError, Problem, Secret, ServerDatabase, ServerUrl};
+
+use crate::machines::{Server, said};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+const MARIADB: &str = "
+CREATE DATABASE shop CHARACTER SET latin1 COLLATE latin1_german2_ci; USE shop;
+CREATE TABLE node (id INT PRIMARY KEY AUTO_INCREMENT, title VARCHAR(100), picture BLOB, extra JSON, flags BIT(3),
+  price DECIMAL(9,2), ratio DOUBLE, changed TIMESTAMP NULL, twice INT AS (id * 2) VIRTUAL, UNIQUE (title));
+CREATE TABLE child (id INT PRIMARY KEY, node INT, FOREIGN KEY (node) REFERENCES node (id));
+CREATE TABLE `odd``name (x)` (`a``b` VARCHAR(20) CHARACTER SET utf8mb4);
+CREATE TABLE nothing (x INT);
+INSERT INTO node (title, picture, extra, flags, price, ratio, changed) VALUES
+  ('it''s \\\\ (quoted), \"really\";\\nyes', 0x00FF0A1A275C, '{\"a\": [1, 2]}', b'101', 1.50, 0.1, '2026-01-02 03:04:05');
+INSERT INTO node (title) SELECT CONCAT('title ', seq) FROM seq_1_to_40000;
+INSERT INTO child SELECT id, id FROM node;
+INSERT INTO `odd``name (x)` VALUES (_utf8mb4 'gr\u{fc}n \u{1f600}');
+CREATE VIEW titles AS SELECT title FROM node;
+CREATE TRIGGER stamp BEFORE INSERT ON child FOR EACH ROW SET NEW.node = NEW.node;
+DELIMITER ;;
+CREATE PROCEDURE fill() BEGIN
+INSERT INTO `nothing` VALUES (1);
+END;;
+DELIMITER ;
+";
+
+const POSTGRESQL: &str = "
+CREATE DATABASE shop;
+\\connect shop
+CREATE TABLE node (id SERIAL PRIMARY KEY, title TEXT UNIQUE, picture BYTEA, extra JSONB, price NUMERIC(9,2), ratio FLOAT8);
+CREATE TABLE child (id INT PRIMARY KEY, node INT REFERENCES node (id));
+CREATE TABLE \"odd\"\"name (x)\" (\"a b\" TEXT);
+CREATE TABLE nothing (x INT);
+INSERT INTO node (title, picture, extra, price, ratio) VALUES
+  (E'it''s \\\\ (quoted), \"really\";\\nyes', '\\x00FF0A1A275C', '{\"a\": [1, 2]}', 1.50, 0.1);
+INSERT INTO node (title) SELECT 'title ' || n FROM generate_series(1, 40000) n;
+INSERT INTO child SELECT id, id FROM node;
+INSERT INTO \"odd\"\"name (x)\" VALUES ('gr\u{fc}n \u{1f600}'), ('\\.'), (NULL);
+CREATE VIEW titles AS SELECT title FROM node;
+CREATE FUNCTION fill() RETURNS void LANGUAGE sql AS 'INSERT INTO nothing VALUES (1)';
+";
+
+fn both(test: impl Fn(&Server, &str)) {
+    for (server, fixture) in [(Server::mariadb(), MARIADB), (Server::postgresql(), POSTGRESQL)] {
+        server.sql("", fixture);
+        test(&server, &server.url("shop"));
+    }
+}
+
+fn own(source: &ServerUrl, name: &str) -> ServerDatabase {
+    ServerDatabase {
+        at: ServerUrl { name: name.to_owned(), ..source.clone() },
+        user: name.to_owned(),
+        password: Secret::random().unwrap(),
+        creation: source.creation().unwrap(),
+        is_closed: false,
+    }
+}
+
+#[test]
+fn a_copy_through_a_dump_holds_the_same_and_belongs_to_its_own_account() {
+    both(|server, _| {
+        let source = server.at("shop");
+        let copy = own(&source, "sf_copy");
+        copy.create().unwrap();
+        let loaded = copy.load(&mut source.dump().unwrap()).unwrap();
+        assert_eq!(loaded, source.summary().unwrap());
+        assert_eq!(loaded, copy.at.summary().unwrap());
+        assert_eq!((loaded.tables["node"].rows, loaded.tables["nothing"].rows), (40001, 0));
+        assert_eq!(loaded.tables.len(), 4);
+        assert_eq!(copy.at.creation().unwrap(), source.creation().unwrap());
+        let ask =
+            |database: &str, sql| said(server.application(database, &copy.user, copy.password.reveal()), sql);
+        assert_eq!(ask("sf_copy", "SELECT count(*) FROM titles;").as_deref(), Ok("40001"));
+        ask(
+            "sf_copy",
+            "CREATE TABLE more (x INT); INSERT INTO child VALUES (900000, NULL); DROP TABLE nothing;",
+        )
+        .unwrap();
+        let changed = copy.at.summary().unwrap();
+        assert_eq!(changed.tables["child"].rows, 40002);
+        assert_ne!(changed.schema, loaded.schema);
+        // No other database, and none at all once this one is gone.
+        assert!(ask("shop", "SELECT count(*) FROM node;").is_err());
+        assert_eq!(source.server.databases_with("sf_").unwrap(), ["sf_copy"]);
+        copy.drop().unwrap();
+        copy.drop().unwrap();
+        assert!(source.server.databases_with("sf_").unwrap().is_empty());
+        assert!(ask("sf_copy", "SELECT 1;").is_err());
+    });
+}
+
+#[test]
+fn a_dump_is_of_the_moment_at_which_it_was_begun() {
+    both(|server, _| {
+        let source = server.at("shop");
+        let before = source.summary().unwrap();
+        let mut dump = source.dump().unwrap();
+        server.sql("shop", "INSERT INTO nothing VALUES (1); DELETE FROM child;");
+        std::io::copy(&mut dump, &mut std::io::sink()).unwrap();
+        assert_eq!(dump.finish().unwrap(), before);
+        assert_eq!(source.summary().unwrap().tables["nothing"].rows, 1);
+    });
+}
+
+#[test]
+fn whoever_writes_waits_while_writes_are_held_and_reading_goes_on() {
+    both(|server, _| {
+        let source = server.at("shop");
+        let mut hold = source.hold(WAIT, WAIT * 10).unwrap();
+        assert_eq!(hold.tables(), 4);
+        let held = source.summary().unwrap();
+        assert_eq!(server.sql("shop", "SELECT count(*) FROM node;"), "40001");
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| server.sql("shop", "INSERT INTO nothing VALUES (1);"));
+            std::thread::sleep(Duration::from_millis(500));
+            assert!(!writer.is_finished());
+            hold.check().unwrap();
+            assert_eq!(source.summary().unwrap(), held);
+            hold.release().unwrap();
+            writer.join().unwrap();
+        });
+        assert_eq!(source.summary().unwrap().tables["nothing"].rows, 1);
+    });
+}
+
+#[test]
+fn a_hold_waits_for_transactions_and_gives_up_in_time() {
+    both(|server, _| {
+        let source = server.at("shop");
+        let mut writer = server.client("shop");
+        writer.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut writer = writer.spawn().unwrap();
+        let mut input = writer.stdin.take().unwrap();
+        let begin = "START TRANSACTION; INSERT INTO nothing VALUES (1); SELECT 'begun';\n";
+        std::io::Write::write_all(&mut input, begin.as_bytes()).unwrap();
+        let mut begun = [0; 1];
+        if !server.url("").starts_with("mariadb") {
+            writer.stdout.as_mut().unwrap().read_exact(&mut begun).unwrap();
+        } else {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        let since = Instant::now();
+        let refused = source.hold(Duration::from_secs(1), WAIT).err().unwrap();
+        assert!(matches!(refused, DatabaseError::Problem(Problem::NotHeld { .. })), "{refused}");
+        assert!(since.elapsed() < WAIT);
+        drop(input);
+        writer.wait().unwrap();
+        source.hold(WAIT, WAIT).unwrap().release().unwrap();
+    });
+}
+
+#[test]
+fn a_hold_whose_connection_is_ended_says_so() {
+    both(|server, _| {
+        let source = server.at("shop");
+        let mut hold = source.hold(WAIT, WAIT).unwrap();
+        if server.url("").starts_with("mariadb") {
+            let find = "SELECT CONCAT('KILL ', id, ';') FROM information_schema.processlist WHERE command = 'Sleep';";
+            server.sql("", &server.sql("", find));
+        } else {
+            server.sql(
+                "",
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state LIKE 'idle in%';",
+            );
+        }
+        let lost = hold.check().err().unwrap();
+        assert!(matches!(lost, DatabaseError::Problem(Problem::HoldLost { .. })), "{lost}");
+    });
+}
+
+#[test]
+fn an_account_can_be_kept_from_writing_and_be_let_again() {
+    both(|server, _| {
+        let source = server.at("shop");
+        let copy = own(&source, "sf_closed");
+        copy.create().unwrap();
+        copy.load(&mut source.dump().unwrap()).unwrap();
+        let ask = |sql| said(server.application("sf_closed", &copy.user, copy.password.reveal()), sql);
+        copy.set_writable(false).unwrap();
+        assert!(ask("INSERT INTO nothing VALUES (1);").is_err());
+        assert_eq!(ask("SELECT count(*) FROM node;").as_deref(), Ok("40001"));
+        copy.set_writable(false).unwrap();
+        copy.set_writable(true).unwrap();
+        ask("INSERT INTO nothing VALUES (1);").unwrap();
+        // Who waits for a lock is refused on request, and gone connections are no error.
+        let hold = copy.at.hold(WAIT, WAIT).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| ask("INSERT INTO nothing VALUES (2);"));
+            while !writer.is_finished() {
+                copy.refuse_waiting().unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            assert!(writer.join().unwrap().is_err());
+        });
+        hold.release().unwrap();
+        copy.end_sessions(&[999_999_999]);
+        assert_eq!(copy.at.summary().unwrap().tables["nothing"].rows, 1);
+        copy.drop().unwrap();
+    });
+}
+
+#[test]
+fn what_would_fail_later_is_found_before() {
+    both(|server, url| {
+        let source = server.at("shop");
+        let examination = source.examine().unwrap();
+        assert!(examination.size_bytes >= 4 * 8192 && examination.without_transactions.is_empty());
+        let missing = server.at("nowhere").examine().unwrap_err().to_string();
+        assert!(missing.contains("has no database nowhere"), "{missing}");
+        let elsewhere: ServerUrl = url.replace("?socket=", "?socket=/nonexistent").parse().unwrap();
+        let unreachable = elsewhere.examine().unwrap_err().to_string();
+        assert!(unreachable.contains("Is the server running"), "{unreachable}");
+        let directory = tempfile::tempdir().unwrap();
+        let options = directory.path().join("options");
+        let is_mariadb = url.starts_with("mariadb");
+        let make = if is_mariadb {
+            "CREATE USER weak@localhost IDENTIFIED BY 'right';"
+        } else {
+            "CREATE ROLE weak LOGIN PASSWORD 'right';"
+        };
+        server.sql("", make);
+        let with = |password: &str, mode| {
+            let text = if is_mariadb {
+                format!("[client]\npassword={password}\n")
+            } else {
+                format!("*:*:*:*:{password}\n")
+            };
+            std::fs::write(&options, text).unwrap();
+            std::fs::set_permissions(&options, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            let url = format!("{url}&admin=weak&options={}", options.display());
+            url.parse::<ServerUrl>().unwrap().examine().unwrap_err().to_string()
+        };
+        let wrong = with("wrong", 0o600);
+        assert!(wrong.contains("Name the administrator") && !wrong.contains("wrong\n"), "{wrong}");
+        let open = with("right", 0o644);
+        assert!(open.contains("chmod 600"), "{open}");
+        // MariaDB shows nobody a database that he may not use.
+        let weak = with("right", 0o600);
+        assert!(weak.contains("lacks") || weak.contains("has no database"), "{weak}");
+        if is_mariadb {
+            server.sql("", "GRANT SELECT ON *.* TO weak@localhost;");
+            let weak = with("right", 0o600);
+            assert!(weak.contains("weak on mariadb") && weak.contains("lacks INSERT,"), "{weak}");
+            server.sql("shop", "CREATE TABLE counters (n INT) ENGINE=MyISAM;");
+            assert_eq!(source.examine().unwrap().without_transactions, ["counters"]);
+        }
+    });
+}
+
+#[test]
+fn a_dump_that_was_cut_off_is_refused() {
+    both(|server, _| {
+        let source = server.at("shop");
+        let copy = own(&source, "sf_cut");
+        copy.create().unwrap();
+        let mut text = Vec::new();
+        source.dump().unwrap().read_to_end(&mut text).unwrap();
+        let lines = text.split_inclusive(|byte| *byte == b'\n').count();
+        let cut: Vec<u8> =
+            text.split_inclusive(|byte| *byte == b'\n').take(lines - 5).flatten().copied().collect();
+        let error = copy.load(&mut cut.as_slice()).unwrap_err().to_string();
+        assert!(error.contains("not complete"), "{error}");
+        let broken = String::from_utf8_lossy(&text).replace("CREATE TABLE", "CREATE NONSENSE");
+        copy.create().unwrap();
+        let error = copy.load(&mut broken.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("NONSENSE"), "{error}");
+        copy.drop().unwrap();
+    });
+}
