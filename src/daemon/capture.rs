@@ -8,11 +8,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Daemon;
+use super::servers::{self, BegunDump, Drain, HOLD_WAIT};
 use super::store::TemporaryDirectory;
 use crate::base::{RelativePath, files};
 use crate::control::{Events, Failure};
 use crate::database::worker::Worker;
-use crate::database::{Database, DatabaseUrl, Engine, Hold};
+use crate::database::{Database, DatabaseError, DatabaseUrl, Engine, Hold, ServerDatabase, ServerHold};
 use crate::history::{DatabaseSnapshot, PlatformBinding};
 use crate::live::{Access, Volume};
 use crate::site::{Generation, GenerationName, Site, layout, with_companions};
@@ -39,7 +40,31 @@ const LAST_WRITERS_POLL: Duration = Duration::from_millis(10);
 pub(super) struct WriteHold {
     generation: GenerationName,
     volume: Arc<Volume>,
-    hold: Option<Mutex<Hold>>,
+    hold: Option<Mutex<Held>>,
+}
+
+/// What keeps others from writing.
+enum Held {
+    /// The locks of database files.
+    Files(Hold),
+    /// The locks of tables on a server.
+    Server(ServerHold, Box<ServerDatabase>),
+}
+
+impl Held {
+    fn check(&mut self) -> Result<(), DatabaseError> {
+        match self {
+            Held::Files(hold) => hold.check(),
+            Held::Server(hold, _) => hold.check(),
+        }
+    }
+
+    fn release(self) -> Result<(), DatabaseError> {
+        match self {
+            Held::Files(hold) => hold.release().map(drop),
+            Held::Server(hold, _) => hold.release().map(drop),
+        }
+    }
 }
 
 impl WriteHold {
@@ -69,16 +94,20 @@ impl WriteHold {
     fn open_files(&self) -> usize {
         self.hold.as_ref().map_or(0, |hold| {
             let files = |journal_mode: &str| if journal_mode == "wal" { 3 } else { 1 };
-            hold.lock().descriptions().iter().map(|held| files(&held.journal_mode)).sum()
+            match &*hold.lock() {
+                Held::Files(hold) => hold.descriptions().iter().map(|held| files(&held.journal_mode)).sum(),
+                Held::Server(..) => 0,
+            }
         })
     }
 
     /// Whether a write in a read-only volume fails whoever has what open: a rollback journal that is made anew for
     /// each transaction cannot be made there. A log, or a journal that is kept, may be open for writing already.
     fn needs_new_journals(&self) -> bool {
-        self.hold
-            .as_ref()
-            .is_none_or(|hold| hold.lock().descriptions().iter().all(|held| held.journal_mode == "delete"))
+        self.hold.as_ref().is_none_or(|hold| match &*hold.lock() {
+            Held::Files(hold) => hold.descriptions().iter().all(|held| held.journal_mode == "delete"),
+            Held::Server(..) => false,
+        })
     }
 }
 
@@ -113,11 +142,19 @@ impl Daemon {
         let volume = self.volume(generation.volume)?;
         // Nothing is written to a read-only generation, and the lock could not be had there. Whoever was in the middle
         // of a transaction when it became so leaves a journal that is captured too, and SQLite rolls back.
-        let database = match volume.access() {
-            Access::Writable => self.database(&site, generation)?,
+        let hold = match volume.access() {
             Access::ReadOnly => None,
+            Access::Writable => match self.server_database(&generation.name)? {
+                Some(database) => {
+                    Some(Held::Server(database.at.hold(HOLD_WAIT, HELD_MAX)?, Box::new(database)))
+                }
+                None => match self.database(&site, generation)? {
+                    Some(database) => Some(Held::Files(database.hold(HELD_MAX)?)),
+                    None => None,
+                },
+            },
         };
-        let hold = database.map(|database| database.hold(HELD_MAX)).transpose()?.map(Mutex::new);
+        let hold = hold.map(Mutex::new);
         Ok(WriteHold { generation: generation.name.clone(), volume, hold })
     }
 
@@ -157,7 +194,11 @@ impl Daemon {
         hold: Option<&WriteHold>,
     ) -> Result<Captured, Failure> {
         let taken = self.take(site, generation, hold)?;
-        let database = self.summarise_database(site, &taken.root)?;
+        let database = match taken.database {
+            // What a dump holds is read while it is made.
+            Some(dumped) if dumped.dump.is_some() => Some(dumped),
+            _ => self.summarise_database(site, &taken.root)?,
+        };
         Ok(Captured { database, ..taken })
     }
 
@@ -169,22 +210,31 @@ impl Daemon {
         generation: &Generation,
         hold: Option<&WriteHold>,
     ) -> Result<Captured, Failure> {
-        let (root, unstable) = match hold {
+        let (root, unstable, database) = match hold {
             Some(hold) if hold.generation() == &generation.name => {
-                let captured = self.capture_files(site, generation, || ())?;
+                let dump = self.begin_dump(generation)?;
+                let (root, unstable) = self.capture_files(site, generation, || ())?;
+                let database = self.dumped_or_unread(site, &root, dump)?;
                 hold.check()?;
-                captured
+                (root, unstable, database)
             }
             _ => {
-                let own_hold = self.hold_writes(generation)?;
+                let mut own_hold = Some(self.hold_writes(generation)?);
+                let dump = self.begin_dump(generation)?;
+                let must_stay = dump.as_ref().is_some_and(|dump| dump.needs_hold);
                 let mut released = Ok(());
-                let captured = self.capture_files(site, generation, || released = own_hold.release())?;
+                let (root, unstable) = self.capture_files(site, generation, || {
+                    if let Some(hold) = own_hold.take_if(|_| !must_stay) {
+                        released = hold.release();
+                    }
+                })?;
                 // An error when it had ended before the instant.
                 released?;
-                captured
+                let database = self.dumped_or_unread(site, &root, dump)?;
+                own_hold.map_or(Ok(()), WriteHold::release)?;
+                (root, unstable, database)
             }
         };
-        let database = self.unread_database(site, &root)?;
         Ok(Captured { root, unstable, database, platform: self.platform_binding(generation)? })
     }
 
@@ -220,6 +270,19 @@ impl Daemon {
             log::warn!("{}: {warning}", generation.name);
         }
         Ok((joined.root, code.unstable.into_iter().chain(data.unstable).collect()))
+    }
+
+    /// The database on a server, as it was when its dump was begun; or that a tree has one, which nobody has read.
+    fn dumped_or_unread(
+        &self,
+        site: &Site,
+        root: &Root,
+        dump: Option<BegunDump>,
+    ) -> Result<Option<DatabaseSnapshot>, Failure> {
+        match dump {
+            Some(dump) => Ok(Some(self.store_dump(dump, false)?)),
+            None => self.unread_database(site, root),
+        }
     }
 
     /// That a tree has a database, which nobody has read.
@@ -289,6 +352,10 @@ impl Daemon {
     /// the hold lasts until all who had something open for writing are gone, unless their writes fail by themselves.
     /// It ends at once when the generation becomes live again.
     pub(super) fn release_when_drained(&self, hold: WriteHold) {
+        let is_on_server = hold.hold.as_ref().is_some_and(|held| matches!(&*held.lock(), Held::Server(..)));
+        if is_on_server {
+            return self.release_on_server(hold);
+        }
         if hold.needs_new_journals() {
             if let Err(failure) = hold.release() {
                 log::warn!("the end of a hold of writes: {failure}");
@@ -316,6 +383,30 @@ impl Daemon {
             }
         };
         if let Err(error) = std::thread::Builder::new().name("drain".to_owned()).spawn(drain) {
+            log::warn!("no thread to wait for the last writers: {error}");
+        }
+    }
+
+    /// As [`Daemon::release_when_drained`], for a database on a server.
+    fn release_on_server(&self, hold: WriteHold) {
+        let stopping = Arc::clone(&self.stopping);
+        let WriteHold { generation, volume, hold } = hold;
+        let release = move || {
+            let Some(Held::Server(held, database)) = hold.map(Mutex::into_inner) else { return };
+            let state = |waited| {
+                if volume.access() == Access::Writable {
+                    Drain::NotNeeded
+                } else if waited >= DRAIN_MAX || stopping.load(Ordering::SeqCst) {
+                    Drain::End
+                } else {
+                    Drain::GoOn
+                }
+            };
+            if let Err(error) = servers::drain(held, &database, DRAIN_POLL, &state) {
+                log::warn!("{generation}: the end of the hold of writes: {error}");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("drain".to_owned()).spawn(release) {
             log::warn!("no thread to wait for the last writers: {error}");
         }
     }

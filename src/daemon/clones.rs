@@ -186,6 +186,15 @@ impl Daemon {
         })?;
         self.show_volume(site.data_volume, &site.data_base, Access::Writable)?;
         let name = self.reserve_generation(new.name)?;
+        if Daemon::is_on_server(&site) {
+            let (server, creation) = self.server_of(&origin)?;
+            let made = self.announce_database(&name.key(), &site.name, server, creation);
+            let filled = made.and_then(|made| self.fill_database(&made, snapshot.database.as_ref()));
+            if let Err(failure) = filled {
+                self.remove_site(&site)?;
+                return Err(failure);
+            }
+        }
         let code = self.code_with_settings(&site, &name, new.platform, split.code)?;
         self.make_generation(&NewGeneration {
             name: name.clone(),
@@ -220,8 +229,10 @@ impl Daemon {
         let recipe = self.recipe(site)?;
         let Some(settings) = &recipe.settings else { return Ok(code) };
         let facts = self.facts_on(site, name, platform, crate::base::Lane::A)?;
+        let database = self.database_facts(name)?;
         let now = Timestamp::now();
-        Ok(layout::with_settings(&self.store.trees, &code, settings, &facts, &site.kind, now)?)
+        let trees = &self.store.trees;
+        Ok(layout::with_settings(trees, &code, settings, &facts, &site.kind, database.as_ref(), now)?)
     }
 }
 

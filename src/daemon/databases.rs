@@ -5,7 +5,7 @@ use std::io::{self, Seek};
 use std::time::Instant;
 
 use super::Daemon;
-use super::capture::ExtractedDatabase;
+use super::capture::{Captured, ExtractedDatabase};
 use super::differences::State;
 use crate::base::files::{self, At};
 use crate::control::request::{self, DatabaseSource};
@@ -14,6 +14,7 @@ use crate::control::response::{
 };
 use crate::control::{At as When, Caller, DataWriter, Events, Failure, InputReader, Revision};
 use crate::database::{Database, Difference, Summary};
+use crate::history::{DatabaseSnapshot, SnapshotId};
 use crate::site::{Site, SiteKind};
 
 impl Daemon {
@@ -24,6 +25,20 @@ impl Daemon {
         events: &dyn Events,
     ) -> Result<DatabaseDumped, Failure> {
         let started = Instant::now();
+        if let Some((state, recorded)) = self.state_on_server(&request.of)? {
+            let size_bytes = match &recorded.dump {
+                Some(dump) => self.send_dump(dump, events)?,
+                None => 0,
+            };
+            return Ok(DatabaseDumped {
+                of: state,
+                tables: recorded.tables.len() as u64,
+                rows: Summary::from(&recorded).rows(),
+                engine: recorded.engine,
+                size_bytes,
+                seconds: started.elapsed().as_secs_f64(),
+            });
+        }
         let (state, extracted) = self.extract_state(&request.of)?;
         let path = extracted.path().with_file_name("dump.sql");
         let mut dump = files::create_new(&path)?;
@@ -50,6 +65,26 @@ impl Daemon {
         let started = Instant::now();
         let _lock = self.lock_site(&request.site, "database restore")?;
         let site = self.site(&request.site)?;
+        if Daemon::is_on_server(&site) {
+            let (from, recorded) = match &request.from {
+                DatabaseSource::Snapshot(revision) => {
+                    self.state_on_server(revision)?.ok_or_else(|| no_database(&revision.to_string()))?
+                }
+                DatabaseSource::Input => {
+                    ("dump".to_owned(), self.adopt_dump(&site, &mut InputReader(events))?)
+                }
+            };
+            let summary = Summary::from(&recorded);
+            let safety = self.replace_on_server(caller, &site, recorded, &from, events)?;
+            return Ok(DatabaseRestored {
+                site: site.name,
+                from,
+                tables: summary.tables.len() as u64,
+                rows: summary.rows(),
+                safety_snapshot: safety.to_string(),
+                seconds: started.elapsed().as_secs_f64(),
+            });
+        }
         let directory = self.store.temporary_directory()?;
         let (from, dump) = match &request.from {
             DatabaseSource::Snapshot(revision) => {
@@ -81,7 +116,12 @@ impl Daemon {
     }
 
     /// `database clone`.
-    pub(super) fn database_clone(&self, request: &request::DatabaseClone) -> Result<DatabaseCloned, Failure> {
+    pub(super) fn database_clone(
+        &self,
+        caller: &Caller,
+        request: &request::DatabaseClone,
+        events: &dyn Events,
+    ) -> Result<DatabaseCloned, Failure> {
         let started = Instant::now();
         let _lock = self.lock_site(&request.to, "database clone")?;
         let target = self.site(&request.to)?;
@@ -92,6 +132,19 @@ impl Daemon {
                     target.name
                 ),
             ));
+        }
+        if Daemon::is_on_server(&target) {
+            let found = self.state_on_server(&request.from)?;
+            let (from, recorded) = found.ok_or_else(|| no_database(&request.from.to_string()))?;
+            let summary = Summary::from(&recorded);
+            self.replace_on_server(caller, &target, recorded, &from, events)?;
+            return Ok(DatabaseCloned {
+                from,
+                to: target.name,
+                tables: summary.tables.len() as u64,
+                rows: summary.rows(),
+                seconds: started.elapsed().as_secs_f64(),
+            });
         }
         let (state, extracted) = self.extract_state(&request.from)?;
         let summary = self.live_database(&target)?.restore(extracted.whole_file()?)?;
@@ -111,6 +164,20 @@ impl Daemon {
         request: &request::DatabaseVerify,
     ) -> Result<DatabaseVerification, Failure> {
         let started = Instant::now();
+        if let Some((state, recorded)) = self.state_on_server(&request.of)? {
+            let proven = self.prove_dump(&self.site(&request.of.site)?, &recorded);
+            let problem = |failure: Failure| {
+                let cause = failure.causes.first().map(|cause| format!(": {cause}")).unwrap_or_default();
+                format!("{}{cause}", failure.message)
+            };
+            return Ok(DatabaseVerification {
+                of: state,
+                problems: proven.err().map(problem).into_iter().collect(),
+                tables: super::snapshots::tables(&recorded),
+                engine: recorded.engine,
+                seconds: started.elapsed().as_secs_f64(),
+            });
+        }
         let (state, extracted) = self.extract_state(&request.of)?;
         let database = extracted.database()?;
         let examination = database.verify()?;
@@ -131,6 +198,46 @@ impl Daemon {
             tables: tables.collect(),
             seconds: started.elapsed().as_secs_f64(),
         })
+    }
+
+    /// The state of a site whose database is on a server, and the database; `None` for other sites.
+    fn state_on_server(&self, revision: &Revision) -> Result<Option<(String, DatabaseSnapshot)>, Failure> {
+        if !Daemon::is_on_server(&self.site(&revision.site)?) {
+            return Ok(None);
+        }
+        let State { name, database, .. } = self.state(revision)?;
+        let database = database.ok_or_else(|| no_database(&name))?;
+        Ok(Some((name, database)))
+    }
+
+    /// Gives a site another database on its server: a new generation with the files as they are now becomes live, so
+    /// nobody sees a part of it, and `rollback` undoes it. Returns the snapshot of the site as it was.
+    fn replace_on_server(
+        &self,
+        caller: &Caller,
+        site: &Site,
+        recorded: DatabaseSnapshot,
+        from: &str,
+        events: &dyn Events,
+    ) -> Result<SnapshotId, Failure> {
+        let live = self.live_generation(&site.name)?;
+        let platform = self.platform(&live.platform)?;
+        let hold = self.hold_writes(&live)?;
+        let captured = self.capture(site, &live, Some(&hold))?;
+        captured.warn_of_unstable(events);
+        let message = format!("before the database was restored from {from}");
+        let restored = Captured {
+            root: captured.root.clone(),
+            unstable: Vec::new(),
+            database: Some(recorded),
+            platform: captured.platform.clone(),
+        };
+        let safety = self.register(caller, site, &live, captured, &message, None)?;
+        let message = format!("with the database of {from}");
+        let snapshot = self.register(caller, site, &live, restored, &message, None)?;
+        let next = self.generation_from(site, snapshot, &platform)?;
+        self.switch_held(site, &live, &next, hold, events)?;
+        Ok(safety)
     }
 
     /// The database of the live generation of a site.

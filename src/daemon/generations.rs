@@ -7,7 +7,7 @@ use crate::base::{Lane, PlatformName, SiteName, Timestamp};
 use crate::control::Failure;
 use crate::control::response::GenerationRef;
 use crate::history::{SnapshotId, VOLUME_COUNTER};
-use crate::live::{Access, VolumeNumber};
+use crate::live::{Access, Volume, VolumeNumber};
 use crate::site::{Generation, GenerationName, GenerationState, LivePointer, Place, Platform, Site};
 use crate::trees::Root;
 
@@ -85,7 +85,7 @@ impl Daemon {
             self.publish()?;
             self.discard_volume(generation.volume)?;
         }
-        Ok(())
+        self.drop_database(&key)
     }
 
     /// Moves the live pointer from one generation to another of the same site: durable when this returns, and
@@ -109,8 +109,10 @@ impl Daemon {
         let old_volume = self.volume(old.volume)?;
         let new_volume = self.volume(new.volume)?;
         old_volume.set_access(Access::ReadOnly);
-        if let Err(failure) = still_held() {
-            old_volume.set_access(Access::Writable);
+        let closed = self.set_database_writable(&new_name, true);
+        let closed = closed.and_then(|()| self.set_database_writable(&old_name, false));
+        if let Err(failure) = closed.and_then(|()| still_held()) {
+            self.reopen(&old_name, &old_volume);
             return Err(failure);
         }
         new_volume.set_access(Access::Writable);
@@ -133,11 +135,19 @@ impl Daemon {
         });
         if let Err(failure) = switched {
             new_volume.set_access(access(new.state));
-            old_volume.set_access(Access::Writable);
+            self.reopen(&old_name, &old_volume);
             return Err(failure);
         }
         self.publish()?;
         Ok(started.elapsed().as_secs_f64())
+    }
+
+    /// Lets a generation be written to again that stays live.
+    fn reopen(&self, name: &GenerationName, volume: &Volume) {
+        volume.set_access(Access::Writable);
+        if let Err(failure) = self.set_database_writable(name, true) {
+            log::error!("{name} stays live, but its database takes no writes: {}", failure.message);
+        }
     }
 
     /// Shows a generation again that a newer one has pushed out of view, in a lane that is not the live one's.

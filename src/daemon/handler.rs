@@ -60,7 +60,9 @@ impl Daemon {
             Request::DatabaseRestore(request) => {
                 Response::DatabaseRestore(self.database_restore(caller, &request, events)?)
             }
-            Request::DatabaseClone(request) => Response::DatabaseClone(self.database_clone(&request)?),
+            Request::DatabaseClone(request) => {
+                Response::DatabaseClone(self.database_clone(caller, &request, events)?)
+            }
             Request::DatabaseVerify(request) => Response::DatabaseVerify(self.database_verify(&request)?),
             Request::Prune(request) => Response::Prune(self.prune(&request, events)?),
             Request::Gc(_) => Response::Gc(self.collect(events)?),

@@ -7,13 +7,14 @@ use std::time::Instant;
 use super::Daemon;
 use super::capture::{Captured, HELD_MAX};
 use super::generations::{NewGeneration, volume_number};
+use super::servers::{HOLD_WAIT, begin_dump};
 use crate::base::files::{self, At};
 use crate::base::{Lane, RelativePath, Timestamp};
 use crate::control::response::{SiteImported, SkippedFile};
 use crate::control::{Caller, Events, Failure, Unit, request};
 use crate::database::worker::Worker;
-use crate::database::{Database, DatabaseUrl, UrlError};
-use crate::history::{PlatformBinding, VOLUME_COUNTER};
+use crate::database::{Database, DatabaseUrl, ServerHold, ServerUrl, ServerUrlError, UrlError};
+use crate::history::{DatabaseSnapshot, PlatformBinding, VOLUME_COUNTER};
 use crate::live::Access;
 use crate::site::{DatabaseBinding, Platform, Recipe, Site, SiteKind, layout, with_companions};
 use crate::trees::{Attributes, Entry, ImportEvent, ImportOptions, ImportReport, Node, Root};
@@ -39,10 +40,20 @@ impl Daemon {
                 .hint("to copy a site that sitefs has already: sitefs clone SITE NEW"));
         }
         let recipe = self.recipe_for(request, &platform, &directory)?;
-        let database = find_database(request, recipe, &directory)?;
+        let on_server = find_server(request, recipe)?;
+        let database = match &on_server {
+            Some(source) => {
+                Some(DatabaseBinding { engine: source.server.engine.to_string(), files: Vec::new() })
+            }
+            None => find_database(request, recipe, &directory)?,
+        };
         let owner = files::metadata(&directory)?
             .ok_or_else(|| Failure::usage(format!("there is no directory {}", directory.display())))?;
         let (whole, report) = self.import_with_database(&directory, database.as_ref(), events)?;
+        let dumped = match &on_server {
+            Some(source) => Some((source, self.import_from_server(source, events)?)),
+            None => None,
+        };
         let split = layout::split(&self.store.trees, &whole, &request.site, &recipe.data)?;
         for warning in split.warnings {
             events.warn(warning);
@@ -67,7 +78,8 @@ impl Daemon {
             tx.put(site.name.as_str(), &site)?;
             Ok::<_, Failure>(site)
         })?;
-        let made = self.make_imported(caller, &site, &platform, &whole, split.code, &directory);
+        let imported = Imported { whole: &whole, code: split.code, dumped, directory: &directory };
+        let made = self.make_imported(caller, &site, &platform, imported);
         let snapshot = made.inspect_err(|_| {
             if let Err(left) = self.remove_site(&site) {
                 log::warn!("what is left of the import of {}: {}", site.name, left.message);
@@ -97,25 +109,56 @@ impl Daemon {
         caller: &Caller,
         site: &Site,
         platform: &Platform,
-        whole: &Root,
-        code: Root,
-        directory: &Path,
+        imported: Imported<'_>,
     ) -> Result<crate::history::SnapshotId, Failure> {
+        let Imported { whole, code, dumped, directory } = imported;
         self.show_volume(site.data_volume, &site.data_base, Access::Writable)?;
         let name = self.reserve_generation(&site.name)?;
+        let database = match dumped {
+            Some((source, dumped)) => {
+                let (server, creation) = (source.server.clone(), source.creation()?);
+                let own = self.announce_database(&name.key(), &site.name, server, creation)?;
+                self.fill_database(&own, Some(&dumped))?;
+                Some(DatabaseSnapshot { verified: true, ..dumped })
+            }
+            None => self.summarise_database(site, whole)?,
+        };
         let code = self.code_with_settings(site, &name, platform, code)?;
         let new = NewGeneration { name, code, platform, snapshot: None };
         let generation = self.make_generation(&new)?;
         let captured = Captured {
             root: whole.clone(),
             unstable: Vec::new(),
-            database: self.summarise_database(site, whole)?,
+            database,
             platform: PlatformBinding { name: platform.name.clone(), code: platform.code },
         };
         let message = format!("import of {}", directory.display());
         let snapshot = self.register(caller, site, &generation, captured, &message, None)?;
         self.make_first_live(&generation)?;
         Ok(snapshot)
+    }
+
+    /// Dumps the database that a site has so far; it is only read. Tables without transactions are read while writes
+    /// are held.
+    fn import_from_server(
+        &self,
+        source: &ServerUrl,
+        events: &dyn Events,
+    ) -> Result<DatabaseSnapshot, Failure> {
+        let without_transactions = source.examine()?.without_transactions;
+        let hold = match without_transactions.is_empty() {
+            true => None,
+            false => {
+                events.warn(format!(
+                    "tables {} have no transactions: writes are held while the database is read",
+                    without_transactions.join(", ")
+                ));
+                Some(source.hold(HOLD_WAIT, HELD_MAX)?)
+            }
+        };
+        let dumped = self.store_dump(begin_dump(source)?, false)?;
+        hold.map(ServerHold::release).transpose()?;
+        Ok(dumped)
     }
 
     /// Takes a directory in: first everything but the database, while the site goes on writing; then the database,
@@ -203,6 +246,37 @@ impl Daemon {
                 .hint(format!("name one with --app ({known}), or write one: docs/recipes.md"))
         })
     }
+}
+
+/// What was taken in of a site.
+struct Imported<'a> {
+    /// Its files.
+    whole: &'a Root,
+    /// Those of them that are code.
+    code: Root,
+    /// Its database on a server, and what was in it.
+    dumped: Option<(&'a ServerUrl, DatabaseSnapshot)>,
+    /// Where they are from.
+    directory: &'a Path,
+}
+
+/// The database on a server that is asked for, if one is. The recipe must tell the application which one is its own,
+/// as each generation has another.
+fn find_server(request: &request::SiteImport, recipe: &Recipe) -> Result<Option<ServerUrl>, Failure> {
+    let Some(url) = request.database.as_ref().filter(|url| !url.starts_with("sqlite:")) else {
+        return Ok(None);
+    };
+    let source: ServerUrl =
+        url.parse().map_err(|error: ServerUrlError| Failure::usage("no such database").because(&error))?;
+    if recipe.settings.as_ref().is_some_and(|settings| settings.names_database()) {
+        return Ok(Some(source));
+    }
+    Err(Failure::refused(format!("the recipe {} does not tell the application its database", recipe.name))
+        .because_of("each generation has a database and an account of its own on the server")
+        .hint(
+            "in a recipe of your own, let [settings] write a file with @DATABASE_NAME@, @DATABASE_USER@ and \
+             @DATABASE_PASSWORD@ that the application's settings include: docs/recipes.md",
+        ))
 }
 
 /// The files of the site's database: as asked for, or as the recipe says and the directory has them.

@@ -29,6 +29,7 @@ mod releases;
 mod restores;
 mod runs;
 mod serve;
+mod servers;
 mod settling;
 mod sites;
 mod snapshots;

@@ -50,6 +50,12 @@ impl Operations for RunOperations<'_> {
         let now = daemon.platform_digest(&target)?;
         let space = daemon.filesystem.space()?;
         let database = daemon.database_info(&site, &live)?;
+        let on_server = daemon.server_database(&live.name)?.map(|database| database.at.examine());
+        let (database_objection, tables_without_transactions) = match on_server {
+            Some(Ok(examination)) => (None, examination.without_transactions),
+            Some(Err(error)) => (Some(error.to_string()), Vec::new()),
+            None => (None, Vec::new()),
+        };
         Ok(Inspection {
             live: live.name.number,
             platform: platform.name.clone(),
@@ -71,6 +77,8 @@ impl Operations for RunOperations<'_> {
             read_only: site.read_only,
             free_bytes: space.blocks_available * u64::from(space.block_size),
             database_bytes: database.map_or(0, |database| database.size_bytes),
+            database_objection,
+            tables_without_transactions,
             recipe,
         })
     }

@@ -199,8 +199,17 @@ impl Daemon {
         snapshot: SnapshotId,
         platform: &Platform,
     ) -> Result<Generation, Failure> {
-        let whole = self.load_snapshot(snapshot)?.root;
-        let split = crate::site::layout::split(&self.store.trees, &whole, &site.name, &site.data)?;
+        let recorded = self.load_snapshot(snapshot)?;
+        let split = crate::site::layout::split(&self.store.trees, &recorded.root, &site.name, &site.data)?;
+        let is_made = self.store.catalog.get::<Generation>(&name.key())?.is_some();
+        if Daemon::is_on_server(site) && !is_made {
+            let (server, creation) = self.server_of(site)?;
+            let made = self.announce_database(&name.key(), &site.name, server, creation)?;
+            if let Err(failure) = self.fill_database(&made, recorded.database.as_ref()) {
+                self.drop_database(&name.key())?;
+                return Err(failure);
+            }
+        }
         let code = self.code_with_settings(site, name, platform, split.code)?;
         self.make_generation(&NewGeneration { name: name.clone(), code, platform, snapshot: Some(snapshot) })
     }
@@ -286,7 +295,8 @@ impl Daemon {
         self.switched(&site.name, live, &next.name, started, switch_seconds)
     }
 
-    fn switch_held(
+    /// Switches from a generation whose writes are held, and lets go of it. A failure takes back what was made for it.
+    pub(super) fn switch_held(
         &self,
         site: &Site,
         live: &Generation,

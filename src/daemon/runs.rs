@@ -213,6 +213,10 @@ impl Daemon {
         let mut tables = 0;
         if let Some(recorded) = &snapshot.database {
             let site = self.site(&snapshot.site)?;
+            if recorded.dump.is_some() {
+                self.prove_dump(&site, recorded)?;
+                return Ok(Verification { objects, bytes, tables: recorded.tables.len() as u64 });
+            }
             let restored = self.summarise_database(&site, &snapshot.root)?;
             let restored = restored
                 .ok_or_else(|| Failure::failed(format!("snapshot {} has lost its database", id.short())))?;

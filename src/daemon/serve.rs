@@ -53,6 +53,7 @@ pub fn init_store(directory: &Path) -> Result<(), Failure> {
 pub fn serve(options: ServeOptions, stop: Arc<AtomicBool>, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
     let socket = socket_path(&options.store);
     let daemon = Arc::new(Daemon::start(options, stop)?);
+    daemon.settle_databases()?;
     let to_settle = daemon.sites_to_settle()?;
     let answering = Server::bind(&socket).and_then(|server| Ok((server.stopper()?, server)));
     let (stopper, server) = match answering {

@@ -7,6 +7,7 @@ use crate::control::response::{
     SiteSummary, Sites,
 };
 use crate::control::{Failure, request};
+use crate::database::ServerDatabase;
 use crate::history::{SnapshotRecord, Tag};
 use crate::live::LiveError;
 use crate::site::{Generation, GenerationName, GenerationState, LivePointer, Site, SiteKind};
@@ -113,6 +114,9 @@ impl Daemon {
         for (_, snapshot) in &snapshots {
             self.discard_volume(snapshot.volume)?;
         }
+        for (key, _) in self.store.catalog.list::<ServerDatabase>(&prefix)? {
+            self.drop_database(&key)?;
+        }
         Ok(SiteRemoved {
             site: site.name.clone(),
             generations: generations.len() as u64,
@@ -149,7 +153,15 @@ impl Daemon {
         generation: &Generation,
     ) -> Result<Option<DatabaseInfo>, Failure> {
         let Some(database) = &site.database else { return Ok(None) };
-        let Some(file) = database.files.first() else { return Ok(None) };
+        let Some(file) = database.files.first() else {
+            let on_server = self.server_database(&generation.name)?;
+            return Ok(on_server.map(|found| DatabaseInfo {
+                engine: database.engine.clone(),
+                // A server that does not answer is told of by `status`; the site's other facts are no less true.
+                size_bytes: found.at.size_bytes().unwrap_or_default(),
+                name: found.at.name,
+            }));
+        };
         let size_bytes = match self.volume(generation.volume)?.resolve(file) {
             Ok(attributes) => attributes.size,
             Err(LiveError::NotFound) => 0,

@@ -56,6 +56,7 @@ impl Daemon {
                 format!("the update of {0} was interrupted: sitefs update {0} --resume, or --abort", run.site)
             });
         }
+        problems.extend(self.database_problems()?);
         let mut ended = 0;
         runs.retain(|run| {
             ended += usize::from(run.state.is_final());

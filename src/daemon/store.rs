@@ -70,6 +70,8 @@ impl Store {
         let objects = Arc::new(Objects::open(&directory.join("objects"))?);
         let trees = Arc::new(Trees::new(objects, PAGE_CACHE_BYTES_MAX));
         let catalog = Catalog::open(&directory.join("catalog.redb"))?;
+        // It has the passwords of the applications' databases.
+        files::set_mode(&directory.join("catalog.redb"), 0o600)?;
         let volumes = Volumes::open(&directory.join("live"), Arc::clone(&trees))?;
         let store = Store {
             directory: files::canonical(directory)?,

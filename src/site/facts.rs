@@ -48,6 +48,25 @@ pub struct Facts {
     pub php: String,
 }
 
+/// How an application gets to its database on a server, for its settings file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseFacts {
+    /// The engine: `mariadb`, `postgresql`.
+    pub engine: String,
+    /// The host; empty where it is reached through a socket.
+    pub host: String,
+    /// The port; empty where it is the engine's own.
+    pub port: String,
+    /// The socket (PostgreSQL: its directory); empty where it is reached through a host.
+    pub socket: String,
+    /// The database's name.
+    pub name: String,
+    /// The account's name.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+}
+
 impl Facts {
     /// The environment of the command: these facts and, of what a recipe sets itself, whatever is not a fact.
     pub fn environment(&self, recipe: &BTreeMap<String, String>) -> BTreeMap<String, String> {

@@ -6,7 +6,7 @@
 //! file that has names both in a data directory and outside of it becomes two, as it would across file systems.
 
 use super::records::is_within;
-use super::{Facts, Settings, SiteKind};
+use super::{DatabaseFacts, Facts, Settings, SiteKind};
 use crate::base::{RelativePath, SiteName, Timestamp};
 use crate::trees::{Attributes, Entry, Node, Root, Totals, Trees, TreesError, Xattrs};
 
@@ -115,9 +115,10 @@ pub fn with_settings(
     settings: &Settings,
     facts: &Facts,
     kind: &SiteKind,
+    database: Option<&DatabaseFacts>,
     now: Timestamp,
 ) -> Result<Root, TreesError> {
-    let text = settings.render(facts, kind);
+    let text = settings.render(facts, kind, database);
     let content = trees.objects.put_file(&mut text.as_bytes(), text.len() as u64)?;
     let attributes = Attributes {
         mode: 0o640,
@@ -339,7 +340,8 @@ mod tests {
             text: "<?php return ['@SITE@', @GENERATION@, '@PLATFORM@', '@KIND@'];".to_owned(),
         };
         let now = Timestamp::from_parts(1, 0);
-        let code = with_settings(&fixture.trees, &root, &settings, &facts, &SiteKind::Live, now).unwrap();
+        let code =
+            with_settings(&fixture.trees, &root, &settings, &facts, &SiteKind::Live, None, now).unwrap();
         let entry = fixture.trees.entry_at(&code, &settings.file).unwrap().unwrap();
         let Node::File(content) = entry.node else { panic!("{entry:?}") };
         let mut text = vec![0; content.size() as usize];

@@ -17,7 +17,7 @@ mod records;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use facts::{Facts, Place};
+pub use facts::{DatabaseFacts, Facts, Place};
 pub use recipe::{
     Check, Command, DatabaseFilesError, DatabaseRecipe, Detect, Engine, Expectation, ExpectedPage, Library,
     Mode, Recipe, RecipeError, SanitizeRecipe, Settings, UpdateRecipe, User, VersionSource,

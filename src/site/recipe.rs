@@ -16,7 +16,7 @@ pub use database::{DatabaseFilesError, DatabaseRecipe, Engine};
 pub use library::Library;
 
 use super::records::is_within;
-use super::{Facts, SiteKind};
+use super::{DatabaseFacts, Facts, SiteKind};
 use crate::base::{FileError, RelativePath, files};
 
 /// Seconds a command may take where neither it nor the recipe says otherwise. Database updates of large sites take
@@ -138,7 +138,8 @@ pub struct VersionSource {
 pub struct Settings {
     /// The file within the site's directory.
     pub file: RelativePath,
-    /// Its text, with `@SITE@`, `@GENERATION@`, `@PLATFORM@` and `@KIND@` (`live` or `clone`) replaced.
+    /// Its text, with `@SITE@`, `@GENERATION@`, `@PLATFORM@` and `@KIND@` (`live` or `clone`) replaced, and with
+    /// `@DATABASE_NAME@` and the like where the site's database is on a server.
     pub text: String,
 }
 
@@ -300,14 +301,32 @@ fn missing(paths: impl Iterator<Item = PathBuf>) -> Result<Vec<PathBuf>, FileErr
 }
 
 impl Settings {
-    /// The file's text for one generation. Only names are put in, which have no character that any language's
-    /// quoted strings treat specially.
-    pub fn render(&self, facts: &Facts, kind: &SiteKind) -> String {
+    /// Whether the file tells the application which database on a server is its own.
+    pub fn names_database(&self) -> bool {
+        ["@DATABASE_NAME@", "@DATABASE_USER@", "@DATABASE_PASSWORD@"]
+            .iter()
+            .all(|mark| self.text.contains(mark))
+    }
+
+    /// The file's text for one generation. Only names are put in (and paths and passwords that are as plain), which
+    /// have no character that any language's quoted strings treat specially. What is said of a database is left empty
+    /// where there is none on a server.
+    pub fn render(&self, facts: &Facts, kind: &SiteKind, database: Option<&DatabaseFacts>) -> String {
         let kind = match kind {
             SiteKind::Live => "live",
             SiteKind::Clone { .. } => "clone",
         };
+        let of = |value: fn(&DatabaseFacts) -> &String| {
+            database.map(|facts| value(facts).as_str()).unwrap_or_default()
+        };
         self.text
+            .replace("@DATABASE_ENGINE@", of(|facts| &facts.engine))
+            .replace("@DATABASE_HOST@", of(|facts| &facts.host))
+            .replace("@DATABASE_PORT@", of(|facts| &facts.port))
+            .replace("@DATABASE_SOCKET@", of(|facts| &facts.socket))
+            .replace("@DATABASE_NAME@", of(|facts| &facts.name))
+            .replace("@DATABASE_USER@", of(|facts| &facts.user))
+            .replace("@DATABASE_PASSWORD@", of(|facts| &facts.password))
             .replace("@SITE@", facts.generation.site.as_str())
             .replace("@GENERATION@", &facts.generation.number.to_string())
             .replace("@PLATFORM@", facts.platform.as_str())

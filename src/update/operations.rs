@@ -47,6 +47,10 @@ pub struct Inspection {
     pub free_bytes: u64,
     /// The size of the site's database, in bytes.
     pub database_bytes: u64,
+    /// What keeps the site's database from being dumped, held and copied; `None`: nothing was found.
+    pub database_objection: Option<String>,
+    /// Tables whose rows can be captured only while writes are held.
+    pub tables_without_transactions: Vec<String>,
 }
 
 /// What a verification of a snapshot found to be sound.

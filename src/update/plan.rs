@@ -123,6 +123,9 @@ fn objection(request: &UpdateRequest, inspection: &Inspection) -> Option<String>
              schema. Go back with `sitefs rollback {site}`, or say --allow-downgrade"
         ));
     }
+    if let Some(objection) = &inspection.database_objection {
+        return Some(format!("the database of {site} is not ready for an update: {objection}"));
+    }
     let needed = FREE_BYTES_MIN.saturating_add(DATABASE_COPIES_MAX.saturating_mul(inspection.database_bytes));
     if inspection.free_bytes < needed {
         return Some(format!(
@@ -139,6 +142,13 @@ fn warnings(request: &UpdateRequest, inspection: &Inspection) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(drift) = &inspection.target_drift {
         warnings.push(format!("the code of {} is not what was added: {drift}", request.platform));
+    }
+    if !inspection.tables_without_transactions.is_empty() {
+        warnings.push(format!(
+            "tables {} have no transactions: writers wait while a snapshot reads the database, not only at its \
+             beginning (ALTER TABLE ... ENGINE=InnoDB changes that)",
+            inspection.tables_without_transactions.join(", ")
+        ));
     }
     if recipe.update.commands.is_empty() {
         warnings.push(format!("the recipe {} has no update command: only the code changes", recipe.name));

@@ -4,3 +4,5 @@
 
 mod contract;
 mod machines;
+mod place;
+mod sites;

@@ -17,7 +17,8 @@ use crate::control::request::SiteImport;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sitefs site import shop.example /srv/drupal/web/sites/shop.example --platform drupal-10.3
-  sitefs site import wiki /srv/wiki-site --platform wiki-1.43 --app mediawiki")]
+  sitefs site import wiki /srv/wiki-site --platform wiki-1.43 --app mediawiki
+  sitefs site import blog /srv/blog-site --platform blog-6 --app blog --database mariadb:///blog")]
 pub(in crate::cli) struct Import {
     /// A name for it, usually its host name
     site: SiteName,
@@ -30,7 +31,8 @@ pub(in crate::cli) struct Import {
     /// The recipe of its application [default: the one that recognises it]
     #[arg(long, value_name = "RECIPE")]
     app: Option<String>,
-    /// Its database, as sqlite:PATH below its directory [default: as the recipe finds it]
+    /// Its database: sqlite:PATH below its directory, mariadb://HOST/NAME or postgresql://HOST/NAME (no host: the
+    /// server's socket), without a password [default: as the recipe finds it]
     #[arg(long, value_name = "URL")]
     database: Option<String>,
 }

@@ -65,6 +65,7 @@ pub(super) struct Model {
     pub(super) world: RefCell<World>,
     pub(super) recipe: String,
     pub(super) read_only: bool,
+    pub(super) database_objection: Option<String>,
     faults: RefCell<BTreeMap<u64, Fault>>,
     points: Cell<u64>,
     /// Shell lines that fail whenever they are run for a live generation.
@@ -107,6 +108,7 @@ impl Model {
             world: RefCell::new(world),
             recipe: recipe.to_owned(),
             read_only: false,
+            database_objection: None,
             faults: RefCell::default(),
             points: Cell::new(0),
             live_checks_fail: Cell::new(false),

@@ -27,6 +27,8 @@ impl Operations for Model {
             read_only: self.read_only,
             free_bytes: 1 << 30,
             database_bytes: 1 << 20,
+            database_objection: self.database_objection.clone(),
+            tables_without_transactions: Vec::new(),
         })
     }
 

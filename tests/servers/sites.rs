@@ -1,0 +1,235 @@
+//! A site's whole life with its database on a server.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::machines::Server;
+use crate::place::Place;
+
+fn both(test: impl Fn(&Place)) {
+    for server in [Server::mariadb(), Server::postgresql()] {
+        test(&Place::new(server));
+    }
+}
+
+/// Connections that were open at a switch end within moments, and what they kept with them.
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < Duration::from_secs(60), "it never comes to this: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_imported_site_has_a_database_and_an_account_of_its_own() {
+    both(|place| {
+        place.import();
+        assert_eq!(place.notes("site"), ["first"]);
+        place.visit("site", &["add", "second"]).unwrap();
+        assert_eq!(place.notes("site"), ["first", "second"]);
+        assert_eq!(place.server.sql("notes", "SELECT count(*) FROM note;"), "1", "the original is only read");
+        assert_eq!(place.databases().len(), 1);
+        let shown = place.done(&["site", "show", "site"]);
+        assert_eq!(shown["database"]["name"], place.databases()[0].as_str());
+        assert_eq!(place.problems(), Vec::<String>::new());
+
+        // The password is in the settings and in the catalog, both closed to others, and nowhere else.
+        let settings = place.path("root/sites/site/sitefs.database.php");
+        let text = fs::read_to_string(&settings).unwrap();
+        let password = text.split("'password' => '").nth(1).unwrap().split('\'').next().unwrap().to_owned();
+        assert_eq!(password.len(), 40);
+        assert_eq!(fs::metadata(&settings).unwrap().permissions().mode() & 0o007, 0);
+        assert_eq!(fs::metadata(place.path("store/catalog.redb")).unwrap().permissions().mode() & 0o077, 0);
+        assert!(!place.log().contains(&password) && !shown.to_string().contains(&password));
+
+        place.done(&["site", "remove", "site", "--force"]);
+        assert!(place.databases().is_empty());
+        assert_eq!(place.server.sql("notes", "SELECT count(*) FROM note;"), "1");
+    });
+}
+
+#[test]
+fn snapshots_hold_the_database_and_share_what_is_the_same() {
+    both(|place| {
+        let fill = if place.server.url("").starts_with("mariadb") {
+            "INSERT INTO note (text) SELECT CONCAT(MD5(seq), MD5(seq + 1), MD5(seq + 2)) FROM seq_1_to_20000;"
+        } else {
+            "INSERT INTO note (text) SELECT md5(n::text) || md5((n + 1)::text) FROM generate_series(1, 40000) n;"
+        };
+        place.server.sql("notes", fill);
+        place.import();
+        let first = place.done(&["snapshot", "site", "--tag", "one"]);
+        place.visit("site", &["add", "second"]).unwrap();
+        let second = place.done(&["snapshot", "site", "--tag", "two"]);
+        assert!(first["added_bytes"].as_u64().or(first["snapshot"]["added_bytes"].as_u64()).is_some());
+        let added = second["snapshot"]["added_bytes"].as_u64().or(second["added_bytes"].as_u64()).unwrap();
+        assert!(added < 600_000, "a dump with one more row took {added} bytes");
+        let verified = place.done(&["database", "verify", "site@two"]);
+        assert_eq!(verified["problems"].as_array().unwrap().len(), 0, "{verified}");
+        let difference = place.done(&["diff", "site@one", "site@two"]).to_string();
+        assert!(difference.contains("\"note\""), "{difference}");
+
+        // Back to the first, and what was there is not lost.
+        let restored = place.done(&["database", "restore", "site", "--from", "site@one"]);
+        assert!(!place.notes("site").contains(&"second".to_owned()));
+        place.done(&["rollback", "site"]);
+        assert!(place.notes("site").contains(&"second".to_owned()));
+        assert!(restored["safety_snapshot"].as_str().is_some());
+
+        // A dump of one's own.
+        let (exit, dump, _) = place.sitefs(&["database", "dump", "site"]);
+        assert!(exit == 0 && dump.contains("second"), "{exit}");
+        let file = place.path("own.sql");
+        fs::write(&file, dump.replace("second", "edited")).unwrap();
+        place.done(&["database", "restore", "site", file.to_str().unwrap()]);
+        assert!(place.notes("site").contains(&"edited".to_owned()));
+        assert_eq!(place.problems(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_clone_has_its_own_database_and_takes_it_along() {
+    both(|place| {
+        place.import();
+        place.done(&["clone", "site", "copy"]);
+        place.visit("copy", &["add", "only in the copy"]).unwrap();
+        assert_eq!(place.notes("site"), ["first"]);
+        assert_eq!(place.notes("copy"), ["first", "only in the copy"]);
+        place.visit("site", &["add", "second"]).unwrap();
+        place.done(&["database", "clone", "site", "copy"]);
+        assert_eq!(place.notes("copy"), ["first", "second"]);
+        place.done(&["site", "remove", "copy"]);
+        assert_eq!(place.databases().len(), 1);
+        assert_eq!(place.notes("site"), ["first", "second"]);
+    });
+}
+
+#[test]
+fn an_update_loses_no_accepted_write_and_can_be_rolled_back() {
+    both(|place| {
+        place.import();
+        let over = AtomicBool::new(false);
+        let accepted = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut accepted = Vec::new();
+                for number in 0.. {
+                    let note = format!("note {number}");
+                    if place.visit("site", &["add", &note]).is_ok() {
+                        accepted.push(note);
+                    }
+                    if over.load(Ordering::SeqCst) {
+                        return accepted;
+                    }
+                }
+                accepted
+            });
+            let updated = place.sitefs(&["update", "site", "--platform", "two"]);
+            over.store(true, Ordering::SeqCst);
+            let accepted = writer.join().unwrap();
+            assert_eq!(updated.0, 0, "{}{}{}", updated.1, updated.2, place.log());
+            accepted
+        });
+        let notes = place.notes("site");
+        let missing: Vec<&String> = accepted.iter().filter(|note| !notes.contains(note)).collect();
+        assert!(missing.is_empty() && !accepted.is_empty(), "accepted and lost: {missing:?}");
+        assert_eq!(place.visit("site", &["version"]).as_deref(), Ok("0"), "the new table is there");
+        assert_eq!(place.databases().len(), 2, "the rehearsal's is gone: {:?}", place.databases());
+        assert_eq!(place.problems(), Vec::<String>::new());
+        // The old generation can be read and not written.
+        let old = place.path("root/generations/site/1");
+        assert!(place.visit_directory(&old, &["list"]).is_ok());
+        wait_until("the old database is let go", || {
+            place.visit_directory(&old, &["add", "too late"]).is_err()
+        });
+        place.done(&["rollback", "site"]);
+        assert!(place.visit("site", &["version"]).is_err(), "the old schema is back");
+        assert!(!place.notes("site").contains(&"too late".to_owned()));
+        place.visit("site", &["add", "after the rollback"]).unwrap();
+    });
+}
+
+#[test]
+fn an_update_that_fails_leaves_nothing_behind() {
+    both(|place| {
+        place.import();
+        for fail in ["fail-update", "fail-check-checks", "fail-check-live-checks"] {
+            let mark = place.path("platforms/two/web").join(fail);
+            fs::write(&mark, "").unwrap();
+            place.refused(&["update", "site", "--platform", "two"]);
+            fs::remove_file(&mark).unwrap();
+            assert_eq!(place.notes("site"), ["first"], "{fail}");
+            assert!(place.visit("site", &["version"]).is_err(), "{fail}");
+            wait_until("only the live database is left", || place.databases().len() == 1);
+            assert_eq!(place.problems(), Vec::<String>::new(), "{fail}");
+        }
+        place.visit("site", &["add", "second"]).unwrap();
+    });
+}
+
+#[test]
+fn what_a_crash_leaves_is_dropped_and_what_is_unknown_is_told() {
+    both(|place| {
+        place.import();
+        let mark = place.databases()[0].split('_').next().unwrap().to_owned();
+        place.server.sql("", &format!("CREATE DATABASE {mark}_999_stray;"));
+        let problems = place.problems();
+        assert!(
+            problems.len() == 1 && problems[0].contains("belongs to nothing in this store"),
+            "{problems:?}"
+        );
+        place.server.sql("", &format!("DROP DATABASE {mark}_999_stray;"));
+        // In the middle of an update: its databases are there and no generation has them yet.
+        std::thread::scope(|scope| {
+            let update = scope.spawn(|| place.sitefs(&["update", "site", "--platform", "two"]).0);
+            wait_until("a second database", || place.databases().len() > 1);
+            place.kill();
+            assert_ne!(update.join().unwrap(), 0);
+        });
+        place.serve();
+        place.visit("site", &["add", "second"]).unwrap();
+        let (_, _, _) = place.sitefs(&["update", "site", "--abort"]);
+        wait_until("only the live database is left", || place.databases().len() == 1);
+        assert_eq!(place.notes("site"), ["first", "second"]);
+        assert_eq!(place.problems(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn what_stands_in_the_way_is_found_before_anything_begins() {
+    both(|place| {
+        let original = place.path("original");
+        let import = |url: &str, recipe: &str| {
+            place.refused(&[
+                "site",
+                "import",
+                "site",
+                original.to_str().unwrap(),
+                "--platform",
+                "one",
+                "--database",
+                url,
+                "--app",
+                recipe,
+            ])
+        };
+        let url = place.server.url("notes");
+        assert!(import(&url, "generic").contains("does not tell the application its database"));
+        assert!(import(&place.server.url("nowhere"), "notes").contains("has no database nowhere"));
+        let secret = import(&url.replace(":///", "://root:secret@localhost/"), "notes");
+        assert!(secret.contains("every user of the machine can read"), "{secret}");
+        assert!(place.databases().is_empty());
+        place.import();
+        let lost = if url.starts_with("mariadb") {
+            "REVOKE CREATE USER ON *.* FROM root@localhost;"
+        } else {
+            "CREATE ROLE other SUPERUSER LOGIN; SET ROLE other; ALTER ROLE postgres NOSUPERUSER;"
+        };
+        place.server.sql("", lost);
+        let refusal = place.refused(&["update", "site", "--platform", "two", "--dry-run"]);
+        assert!(refusal.contains("is not ready for an update") && refusal.contains("lacks"), "{refusal}");
+        assert_eq!(place.notes("site"), ["first"]);
+    });
+}
