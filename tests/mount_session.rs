@@ -83,16 +83,28 @@ fn without_extended_attributes_the_kernel_asks_for_none() {
 }
 
 #[test]
-fn special_files_are_made_where_they_mean_something() {
+fn special_files_are_made_and_devices_are_of_no_use() {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
-    let served = Served::start(true);
+    let mut served = Served::start(true);
     let mode = Mode::from_raw_mode(0o600);
     mknodat(CWD, served.work().join("pipe"), FileType::Fifo, mode, 0).unwrap();
-    let device = mknodat(CWD, served.work().join("device"), FileType::CharacterDevice, mode, 0x0103);
-    assert_eq!(device, Err(Errno::PERM));
+    let device = served.work().join("device");
+    let number = rustix::fs::makedev(7, 300);
+    mknodat(CWD, &device, FileType::CharacterDevice, mode, number).unwrap();
+    mknodat(CWD, served.work().join("disk"), FileType::BlockDevice, mode, number).unwrap();
+    let found = rustix::fs::stat(&device).unwrap();
+    assert_eq!((FileType::from_raw_mode(found.st_mode), found.st_rdev), (FileType::CharacterDevice, number));
+    assert_eq!(errno(File::open(&device)), Some(Errno::ACCESS.raw_os_error()));
     let socket = std::os::unix::net::UnixListener::bind(served.work().join("socket")).unwrap();
     std::os::unix::net::UnixStream::connect(served.work().join("socket")).unwrap();
     drop(socket);
+    // A snapshot keeps what means something without the machine.
+    served.freeze("snapshot", || ());
+    let kept: Vec<_> = fs::read_dir(served.root().join("snapshot"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(kept, ["pipe"]);
 }
 
 #[test]

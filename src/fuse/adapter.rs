@@ -109,10 +109,10 @@ impl Filesystem for Adapter {
         name: &OsStr,
         mode: u32,
         umask: u32,
-        _device: u32,
+        device: u32,
         reply: ReplyEntry,
     ) {
-        let Some(kind) = convert::made_kind(mode) else { return reply.error(Errno::EPERM) };
+        let Some(kind) = convert::made_kind(mode, device) else { return reply.error(Errno::EPERM) };
         reply.with("mknod", parent, |parent| {
             let mode = convert::permissions(mode, umask);
             self.filesystem.make_node(parent, name.as_bytes(), kind, mode, convert::caller(request))

@@ -42,6 +42,8 @@ pub(super) fn file_type(kind: FileKind) -> FileType {
         FileKind::Symlink => FileType::Symlink,
         FileKind::Fifo => FileType::NamedPipe,
         FileKind::Socket => FileType::Socket,
+        FileKind::CharacterDevice(_) => FileType::CharDevice,
+        FileKind::BlockDevice(_) => FileType::BlockDevice,
     }
 }
 
@@ -59,7 +61,10 @@ pub(super) fn attributes(found: &NodeAttributes) -> FileAttr {
         nlink: found.link_count,
         uid: found.uid,
         gid: found.gid,
-        rdev: 0,
+        rdev: match found.kind {
+            FileKind::CharacterDevice(number) | FileKind::BlockDevice(number) => number,
+            _ => 0,
+        },
         blksize: BLOCK_SIZE,
         flags: 0,
     }
@@ -130,14 +135,16 @@ pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
     }
 }
 
-/// The kind of node that mknod(2) asks for; device nodes are not made here.
-pub(super) fn made_kind(mode: u32) -> Option<FileKind> {
+/// The kind of node that mknod(2) asks for. The kernel lets only the administrator make devices.
+pub(super) fn made_kind(mode: u32, device: u32) -> Option<FileKind> {
     match rustix::fs::FileType::from_raw_mode(mode) {
         // mknod(2) takes no type for a regular file.
         rustix::fs::FileType::RegularFile => Some(FileKind::File),
         rustix::fs::FileType::Unknown if mode >> 12 == 0 => Some(FileKind::File),
         rustix::fs::FileType::Fifo => Some(FileKind::Fifo),
         rustix::fs::FileType::Socket => Some(FileKind::Socket),
+        rustix::fs::FileType::CharacterDevice => Some(FileKind::CharacterDevice(device)),
+        rustix::fs::FileType::BlockDevice => Some(FileKind::BlockDevice(device)),
         _ => None,
     }
 }
@@ -159,11 +166,12 @@ mod tests {
 
     #[test]
     fn only_kinds_that_are_kept_are_made() {
-        assert_eq!(made_kind(0o100_644), Some(FileKind::File));
-        assert_eq!(made_kind(0o644), Some(FileKind::File));
-        assert_eq!(made_kind(0o010_600), Some(FileKind::Fifo));
-        assert_eq!(made_kind(0o140_600), Some(FileKind::Socket));
-        assert_eq!(made_kind(0o020_600), None);
-        assert_eq!(made_kind(0o060_600), None);
+        assert_eq!(made_kind(0o100_644, 0), Some(FileKind::File));
+        assert_eq!(made_kind(0o644, 0), Some(FileKind::File));
+        assert_eq!(made_kind(0o010_600, 0), Some(FileKind::Fifo));
+        assert_eq!(made_kind(0o140_600, 0), Some(FileKind::Socket));
+        assert_eq!(made_kind(0o020_600, 5), Some(FileKind::CharacterDevice(5)));
+        assert_eq!(made_kind(0o060_600, 6), Some(FileKind::BlockDevice(6)));
+        assert_eq!(made_kind(0o120_600, 0), None);
     }
 }

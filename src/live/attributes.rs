@@ -59,6 +59,11 @@ pub enum FileKind {
     Fifo,
     /// A socket (never kept in snapshots).
     Socket,
+    /// A character device with its number, as the kernel writes it; never kept in snapshots, and of no use on mounts
+    /// without devices (`nodev`).
+    CharacterDevice(u32),
+    /// A block device; as above.
+    BlockDevice(u32),
 }
 
 /// The attributes of a node, as `stat` shows them.

@@ -33,7 +33,7 @@ impl Volume {
         Ok(())
     }
 
-    /// Makes a file, named pipe or socket. In a set-group-id directory the new node takes the directory's group.
+    /// Makes a file, named pipe, socket or device node. In a set-group-id directory the new node takes the directory's group.
     pub fn make_node(
         &self,
         parent: NodeId,
@@ -46,6 +46,8 @@ impl Volume {
             FileKind::File => Body::Stored(FileContent::Empty),
             FileKind::Fifo => Body::Fifo,
             FileKind::Socket => Body::Socket,
+            FileKind::CharacterDevice(number) => Body::CharacterDevice(number),
+            FileKind::BlockDevice(number) => Body::BlockDevice(number),
             FileKind::Directory | FileKind::Symlink => return Err(LiveError::Invalid),
         };
         self.make(parent, name, body, mode, caller)

@@ -37,7 +37,6 @@ impl Volume {
             let node = self.node(&mut state, local)?;
             let wait = match &node.body {
                 Body::Directory { .. } => return Err(LiveError::IsADirectory),
-                Body::Symlink(_) | Body::Fifo | Body::Socket => return Err(LiveError::Invalid),
                 Body::Upper(upper) if !upper.sealed => {
                     let number = upper.number;
                     let file = self.shared_file(node)?;
@@ -49,7 +48,8 @@ impl Volume {
                 Body::Stored(_) if node.open.backing > 0 => {
                     return Err(self.replace_node(&mut state, local).err().unwrap_or(LiveError::Stale));
                 }
-                _ => node.open.busy,
+                Body::Upper(_) | Body::Stored(_) => node.open.busy,
+                _ => return Err(LiveError::Invalid),
             };
             if wait {
                 self.settled.wait(&mut state);

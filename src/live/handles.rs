@@ -93,9 +93,8 @@ impl Volume {
         let may_pass = past_program && node.open.program == 0 && !node.open.busy;
         let backing = match &node.body {
             Body::Directory { .. } => return Err(LiveError::IsADirectory),
-            Body::Symlink(_) | Body::Fifo | Body::Socket => return Err(LiveError::Invalid),
-            _ if node.open.backing > 0 => node.open.file.clone(),
-            _ if !may_pass => None,
+            Body::Stored(_) | Body::Upper(_) if node.open.backing > 0 => node.open.file.clone(),
+            Body::Stored(_) | Body::Upper(_) if !may_pass => None,
             Body::Upper(_) => Some(match &file {
                 Some(file) => Arc::clone(file),
                 None => self.shared_file(node)?,
@@ -103,6 +102,7 @@ impl Volume {
             // A hard-linked node could not be replaced under all its names when somebody wants to write.
             Body::Stored(_) if node.link.is_some() || node.open.wanted => None,
             Body::Stored(content) => self.shared.trees.objects.open_plain(content)?.map(Arc::new),
+            _ => return Err(LiveError::Invalid),
         };
         let served = match backing {
             Some(file) => {

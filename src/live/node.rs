@@ -69,6 +69,8 @@ pub(super) enum Body {
     Symlink(Box<[u8]>),
     Fifo,
     Socket,
+    CharacterDevice(u32),
+    BlockDevice(u32),
 }
 
 /// The content of a file as an upper file.
@@ -181,6 +183,8 @@ impl Node {
             Body::Symlink(_) => FileKind::Symlink,
             Body::Fifo => FileKind::Fifo,
             Body::Socket => FileKind::Socket,
+            Body::CharacterDevice(number) => FileKind::CharacterDevice(number),
+            Body::BlockDevice(number) => FileKind::BlockDevice(number),
         }
     }
 
@@ -206,7 +210,11 @@ impl Node {
             Body::Stored(content) => content.size(),
             Body::Upper(upper) => upper.size,
             Body::Symlink(target) => target.len() as u64,
-            Body::Directory { .. } | Body::Fifo | Body::Socket => 0,
+            Body::Directory { .. }
+            | Body::Fifo
+            | Body::Socket
+            | Body::CharacterDevice(_)
+            | Body::BlockDevice(_) => 0,
         };
         let mut attributes = NodeAttributes {
             id,

@@ -36,7 +36,12 @@ fn of_node(node: &Node, found: &mut dyn FnMut(Reference)) {
         Body::Directory { base: Some(tree), .. } => found(Reference::Tree(*tree)),
         Body::Stored(content) => found(Reference::Content(*content)),
         Body::Upper(upper) => upper.stored.into_iter().map(Reference::Content).for_each(found),
-        Body::Directory { base: None, .. } | Body::Symlink(_) | Body::Fifo | Body::Socket => {}
+        Body::Directory { base: None, .. }
+        | Body::Symlink(_)
+        | Body::Fifo
+        | Body::Socket
+        | Body::CharacterDevice(_)
+        | Body::BlockDevice(_) => {}
     }
 }
 

@@ -243,8 +243,10 @@ impl Collector<'_> {
             Body::Stored(content) => trees::Node::File(*content),
             Body::Symlink(target) => trees::Node::Symlink { target: target.clone() },
             Body::Fifo => trees::Node::Fifo,
-            // A socket means nothing without the process behind it.
-            Body::Socket | Body::Directory { .. } => return Ok(None),
+            // A socket means nothing without the process behind it, nor a device without the machine.
+            Body::Socket | Body::CharacterDevice(_) | Body::BlockDevice(_) | Body::Directory { .. } => {
+                return Ok(None);
+            }
             Body::Upper(upper) => match upper.stored {
                 Some(content) => trees::Node::File(content),
                 None => return self.upper(state, local).map(Some),
