@@ -55,7 +55,7 @@ impl Volume {
             node.mode = without_privileges(node.mode);
             if let Body::Upper(upper) = &mut node.body {
                 upper.emptied = true;
-                upper.size = 0;
+                (upper.size, upper.blocks) = (0, Some(0));
             }
         }
         let node = self.node(&mut state, local)?;
@@ -269,7 +269,7 @@ impl Volume {
         if let Body::Upper(upper) = &mut node.body {
             upper.written = false;
             if let Ok(Some(facts)) = &facts {
-                upper.size = facts.size;
+                (upper.size, upper.blocks) = (facts.size, Some(facts.blocks));
             }
             if std::mem::take(&mut upper.emptied) {
                 flush = Some(upper.number);

@@ -33,8 +33,12 @@ impl Volume {
             return Err(LiveError::NotFound);
         }
         if state.stored
-            && let Some(node) = self.shared.engine.get(rows::NODES, &rows::node_key(self.number, local))?
+            && let Some(mut node) =
+                self.shared.engine.get::<Node>(rows::NODES, &rows::node_key(self.number, local))?
         {
+            if let Body::Upper(upper) = &mut node.body {
+                upper.blocks = self.shared.uppers.look(self.number, upper.number)?.map(|facts| facts.blocks);
+            }
             return Ok(node);
         }
         match local {

@@ -80,6 +80,10 @@ pub(super) struct Upper {
     pub(super) number: u64,
     /// Its size in bytes, unless it is being written.
     pub(super) size: u64,
+    /// What it takes in units of 512 bytes, unless it is being written; `None` where nobody has looked. Not in the row:
+    /// the file itself says it.
+    #[serde(skip)]
+    pub(super) blocks: Option<u64>,
     /// Whether it is open for writing, so that only the upper file knows size and time. True in a row that was
     /// read back only after a crash.
     pub(super) written: bool,
@@ -101,7 +105,16 @@ pub(super) struct Upper {
 
 impl Upper {
     pub(super) fn new(number: u64, size: u64) -> Upper {
-        Upper { number, size, written: false, sealed: false, stored: None, emptied: false, named: false }
+        Upper {
+            number,
+            size,
+            blocks: None,
+            written: false,
+            sealed: false,
+            stored: None,
+            emptied: false,
+            named: false,
+        }
     }
 }
 
@@ -224,7 +237,12 @@ impl Node {
             uid: self.uid,
             gid: self.gid,
             size,
-            blocks: if self.kind() == FileKind::File { size.div_ceil(512) } else { 0 },
+            blocks: match &self.body {
+                // A file with holes takes less than its size.
+                Body::Upper(Upper { blocks: Some(blocks), .. }) => *blocks,
+                Body::Upper(_) | Body::Stored(_) => size.div_ceil(512),
+                _ => 0,
+            },
             accessed: self.modified,
             modified: self.modified,
             changed: self.changed,

@@ -4,7 +4,7 @@ use std::io;
 
 use super::node::Body;
 use super::state::State;
-use super::upper::{self, failed};
+use super::upper::{self, facts, failed};
 use super::{LiveError, NodeAttributes, NodeId, SetAttributes, TimeChange, Volume, XattrMode};
 use crate::base::Timestamp;
 use crate::base::limits::{ENTRY_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
@@ -87,11 +87,12 @@ impl Volume {
             io::ErrorKind::InvalidInput => LiveError::TooLarge,
             _ => failed("resize")(error),
         })?;
+        let blocks = facts(&file)?.blocks;
         self.prepare(&mut state, local)?;
         let node = self.node(&mut state, local)?;
         node.modified = Timestamp::now();
         if let Body::Upper(upper) = &mut node.body {
-            upper.size = size;
+            (upper.size, upper.blocks) = (size, Some(blocks));
             upper.stored = None;
             upper.emptied |= size == 0;
         }
