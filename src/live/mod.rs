@@ -16,6 +16,7 @@
 //!
 //! Absent: FUSE, errno numbers, sites and generations.
 
+mod access_list;
 mod attributes;
 mod bulk;
 mod change;

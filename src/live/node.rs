@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::upper::{self, UpperFacts};
-use super::{Caller, FileKind, LiveError, NodeAttributes, NodeId};
+use super::{Caller, FileKind, LiveError, NodeAttributes, NodeId, access_list};
 use crate::base::Timestamp;
 use crate::objects::FileContent;
 use crate::trees::{self, Entry, NameKey, TreeId};
@@ -172,8 +172,9 @@ impl Node {
             trees::Node::HardLink(_) => return Err(LiveError::NotFound),
         };
         let trees::Attributes { mode, uid, gid, mtime, xattrs } = entry.attributes;
+        let list = xattrs.get(access_list::NAME);
         Ok(Node {
-            mode,
+            mode: list.map_or(mode, |list| access_list::mode_without_list(mode, list)),
             uid,
             gid,
             modified: mtime,

@@ -5,7 +5,7 @@ use std::io;
 use super::node::Body;
 use super::state::State;
 use super::upper::{self, facts, failed};
-use super::{LiveError, NodeAttributes, NodeId, SetAttributes, TimeChange, Volume, XattrMode};
+use super::{LiveError, NodeAttributes, NodeId, SetAttributes, TimeChange, Volume, XattrMode, access_list};
 use crate::base::Timestamp;
 use crate::base::limits::{ENTRY_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 
@@ -68,6 +68,8 @@ impl Volume {
         }
         if let Some(mode) = changes.mode {
             node.mode = mode & 0o7777;
+            // From now on the mode says everything.
+            node.xattrs.remove(access_list::NAME);
         }
         if let Some(change) = changes.accessed {
             node.accessed = Some(time(change, now));
