@@ -1,0 +1,193 @@
+//! Names and contents of files: what ext4 does, done here.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::inotify;
+use rustix::io::Errno;
+
+use crate::both_ways;
+use crate::common::{Served, errno, fill};
+
+both_ways!(
+    an_open_file_may_be_renamed_and_replaced,
+    changes_are_told_to_who_watches,
+    numbers_are_the_same_after_a_remount,
+);
+
+fn an_open_file_may_be_renamed_and_replaced(passthrough: bool) {
+    let served = Served::start(passthrough);
+    let work = served.work();
+    fs::create_dir(work.join("directory")).unwrap();
+    let mut one = OpenOptions::new().read(true).write(true).create_new(true).open(work.join("one")).unwrap();
+    one.write_all(b"one").unwrap();
+    fs::rename(work.join("one"), work.join("directory/moved")).unwrap();
+    one.write_all(b" moved").unwrap();
+    assert_eq!(fs::read(work.join("directory/moved")).unwrap(), b"one moved");
+    fs::write(work.join("new"), "new").unwrap();
+    let mut replaced = File::open(work.join("directory/moved")).unwrap();
+    fs::rename(work.join("new"), work.join("directory/moved")).unwrap();
+    one.write_all(b" and replaced").unwrap();
+    let mut text = String::new();
+    replaced.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "one moved and replaced");
+    assert_eq!(
+        (one.metadata().unwrap().nlink(), fs::read(work.join("directory/moved")).unwrap()),
+        (0, b"new".into())
+    );
+    // A directory that somebody is in goes, too.
+    let inside = File::open(work.join("directory")).unwrap();
+    fs::remove_file(work.join("directory/moved")).unwrap();
+    fs::remove_dir(work.join("directory")).unwrap();
+    let made = rustix::fs::openat(
+        &inside,
+        "late",
+        rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY,
+        rustix::fs::Mode::from_raw_mode(0o600),
+    );
+    assert_eq!(made.err(), Some(Errno::NOENT));
+}
+
+#[test]
+fn names_that_are_too_long_are_refused() {
+    let served = Served::start(true);
+    let longest = served.work().join("x".repeat(255));
+    fs::write(&longest, "kept").unwrap();
+    assert_eq!(fs::read(&longest).unwrap(), b"kept");
+    let too_long = served.work().join("x".repeat(256));
+    let refused = Some(Errno::NAMETOOLONG.raw_os_error());
+    assert_eq!(errno(fs::write(&too_long, "")), refused);
+    assert_eq!(errno(fs::metadata(&too_long)), refused);
+    assert_eq!(errno(fs::create_dir(&too_long)), refused);
+    assert_eq!(errno(fs::rename(&longest, &too_long)), refused);
+    assert_eq!(errno(fs::hard_link(&longest, &too_long)), refused);
+    let link = |length: usize| {
+        std::os::unix::fs::symlink("t".repeat(length), served.work().join(format!("{length}")))
+    };
+    link(4095).unwrap();
+    assert_eq!(errno(link(4096)), refused);
+    assert_eq!(fs::read_link(served.work().join("4095")).unwrap().as_os_str().len(), 4095);
+}
+
+fn changes_are_told_to_who_watches(passthrough: bool) {
+    let served = Served::start(passthrough);
+    let work = served.work();
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&watch, &work, inotify::WatchFlags::ALL_EVENTS).unwrap();
+    fs::write(work.join("file"), "content").unwrap();
+    fs::rename(work.join("file"), work.join("moved")).unwrap();
+    fs::set_permissions(work.join("moved"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::remove_file(work.join("moved")).unwrap();
+    fs::create_dir(work.join("directory")).unwrap();
+    let mut seen: HashMap<String, inotify::ReadFlags> = HashMap::new();
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut reader = inotify::Reader::new(&watch, &mut buffer);
+    while let Ok(event) = reader.next() {
+        let name = event.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let known = seen.entry(name).or_insert(inotify::ReadFlags::empty());
+        *known |= event.events();
+    }
+    use inotify::ReadFlags as F;
+    assert!(seen["file"].contains(F::CREATE | F::MODIFY | F::CLOSE_WRITE | F::MOVED_FROM), "{seen:?}");
+    assert!(seen["moved"].contains(F::MOVED_TO | F::ATTRIB | F::DELETE), "{seen:?}");
+    assert!(seen["directory"].contains(F::CREATE | F::ISDIR), "{seen:?}");
+}
+
+fn numbers(directory: &Path, found: &mut BTreeMap<PathBuf, u64>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        if metadata.is_dir() {
+            numbers(&path, found);
+        }
+        found.insert(path, metadata.ino());
+    }
+}
+
+fn numbers_are_the_same_after_a_remount(passthrough: bool) {
+    let mut served = Served::start_with(passthrough, fill);
+    let copy = served.root().join("copy");
+    // Changed, made, renamed and linked ones among them.
+    fs::write(copy.join("deep/5"), "changed").unwrap();
+    fs::write(copy.join("made"), "made").unwrap();
+    fs::rename(copy.join("deep/er"), copy.join("moved")).unwrap();
+    fs::hard_link(copy.join("text"), copy.join("moved/text")).unwrap();
+    let mut before = BTreeMap::new();
+    numbers(&served.root(), &mut before);
+    assert!(before.len() > 600);
+    for clean in [true, false] {
+        if clean {
+            served.stop();
+        } else {
+            rustix::fs::syncfs(File::open(&copy).unwrap()).unwrap();
+            File::open(copy.join("made")).unwrap().sync_all().unwrap();
+            served.kill();
+            crate::common::unmount_below(&served.root());
+        }
+        served.start_again();
+        let mut after = BTreeMap::new();
+        numbers(&served.root(), &mut after);
+        assert!(before == after);
+    }
+}
+
+/// As `find` and `rm -r` see a cache directory that PHP goes on filling.
+#[test]
+fn a_hundred_thousand_entries_are_listed_while_others_come_and_go() {
+    const COUNT: usize = 100_000;
+    let served = Served::start_with(true, |content| {
+        fs::create_dir(content.join("many")).unwrap();
+        for number in 0..COUNT {
+            File::create(content.join(format!("many/stays-{number}"))).unwrap();
+        }
+    });
+    let many = served.root().join("copy/many");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            let mut round = 0;
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                let (one, other) = (many.join(format!("comes-{round}")), many.join(format!("goes-{round}")));
+                fs::write(&one, "x").unwrap();
+                fs::rename(&one, &other).unwrap();
+                fs::write(many.join(format!("stays-{}", round * 37 % COUNT)), "changed").unwrap();
+                if round % 3 > 0 {
+                    fs::remove_file(&other).unwrap();
+                }
+                round += 1;
+            }
+            round
+        });
+        for _ in 0..2 {
+            let mut seen = HashSet::new();
+            for entry in fs::read_dir(&many).unwrap() {
+                let name = entry.unwrap().file_name();
+                let stays = name.as_encoded_bytes().starts_with(b"stays-");
+                assert!(seen.insert(name.clone()) || !stays, "{} twice", name.display());
+            }
+            for number in 0..COUNT {
+                let name = format!("stays-{number}");
+                assert!(seen.contains::<OsStr>(name.as_ref()), "{name} is missing");
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(changing.join().unwrap() > 10, "changed meanwhile");
+    });
+}
+
+#[test]
+fn the_space_told_is_that_of_the_disk() {
+    let served = Served::start(true);
+    let (here, there) = (served.work(), served.directory().join("store"));
+    let space = |path: &Path| rustix::fs::statvfs(path).unwrap();
+    let (told, real) = (space(&here), space(&there));
+    assert_eq!((told.f_blocks, told.f_bsize, told.f_files), (real.f_blocks, real.f_bsize, real.f_files));
+    assert!(told.f_bavail <= told.f_bfree && told.f_bfree <= told.f_blocks);
+    // Others use the disk at the same time; a gigabyte is far more than the tests do.
+    let bytes = |told: &rustix::fs::StatVfs| told.f_bavail * told.f_frsize;
+    assert!(bytes(&told).abs_diff(bytes(&real)) < 1 << 30);
+}

@@ -1,0 +1,135 @@
+//! Several processes on one file: locks, mappings, appending.
+
+use std::fs;
+
+use crate::common::Served;
+use crate::{both_ways, python};
+
+both_ways!(
+    locks_hold_between_processes,
+    a_mapping_is_shared_between_processes,
+    nothing_appended_is_lost_or_torn,
+);
+
+/// `fork`s `other`, which says over a pipe when it is ready.
+const BESIDE: &str = r"
+import os, sys, fcntl, mmap, errno, struct
+def beside(other):
+    out, into = os.pipe()
+    release, hold = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            os.close(hold)
+            other(lambda: (os.write(into, b'x'), os.read(release, 1)))
+            os._exit(0)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+        finally:
+            os._exit(1)
+    os.close(release); os.close(into)
+    assert os.read(out, 1) == b'x', 'the other process failed'
+    def end():
+        os.close(hold)
+        assert os.waitpid(process, 0)[1] == 0
+    return end
+def refused(work):
+    try:
+        work()
+    except OSError as error:
+        assert error.errno in (errno.EAGAIN, errno.EACCES), error
+        return True
+    return False
+";
+
+fn locks_hold_between_processes(passthrough: bool) {
+    let served = Served::start(passthrough);
+    let script = format!(
+        "{BESIDE}{}",
+        r"
+open('file', 'w').write('x' * 1000)
+NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
+def flocks(ready):
+    file = open('file', 'r+'); fcntl.flock(file, NOW); ready()
+end = beside(flocks)
+file = open('file', 'r+')
+assert refused(lambda: fcntl.flock(file, NOW))
+assert refused(lambda: fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB))
+# The other kind of lock knows nothing of the first.
+fcntl.lockf(file, NOW, 100, 0); fcntl.lockf(file, fcntl.LOCK_UN, 100, 0)
+end()
+fcntl.flock(file, NOW); fcntl.flock(file, fcntl.LOCK_UN)
+def ranges(ready):
+    file = open('file', 'r+'); fcntl.lockf(file, NOW, 10, 100); ready()
+end = beside(ranges)
+assert refused(lambda: fcntl.lockf(file, NOW, 10, 105))
+fcntl.lockf(file, NOW, 10, 200)
+who = struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0)
+kind, _, start, length, process = struct.unpack('hhqqi4x', fcntl.fcntl(file, fcntl.F_GETLK, who))
+assert (kind, start, length) == (fcntl.F_WRLCK, 100, 10) and process != os.getpid(), (kind, start, length)
+end()
+fcntl.lockf(file, NOW, 10, 105)
+"
+    );
+    python(&script, &served.work(), &[]);
+}
+
+fn a_mapping_is_shared_between_processes(passthrough: bool) {
+    let served = Served::start(passthrough);
+    let script = format!(
+        "{BESIDE}{}",
+        r"
+open('file', 'wb').write(b'.' * 20000)
+def other(ready):
+    file = open('file', 'r+b')
+    mapping = mmap.mmap(file.fileno(), 0)
+    mapping[0:5] = b'first'
+    ready()
+    assert mapping[10000:10006] == b'second'
+end = beside(other)
+file = open('file', 'r+b', buffering=0)
+mapping = mmap.mmap(file.fileno(), 0)
+assert mapping[0:5] == b'first'
+# read(2) and write(2) see and change the same bytes.
+assert os.pread(file.fileno(), 5, 0) == b'first'
+mapping[10000:10006] = b'second'
+os.pwrite(file.fileno(), b'third', 5)
+assert mapping[5:10] == b'third'
+end()
+mapping.close(); file.close()
+content = open('file', 'rb').read()
+assert content[:10] == b'firstthird' and content[10000:10006] == b'second' and len(content) == 20000
+"
+    );
+    python(&script, &served.work(), &[]);
+}
+
+fn nothing_appended_is_lost_or_torn(passthrough: bool) {
+    let served = Served::start(passthrough);
+    let script = r"
+import os
+children = []
+for child in range(4):
+    process = os.fork()
+    if process == 0:
+        file = os.open('log', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for line in range(500):
+            text = b'%d %d %s\n' % (child, line, b'x' * (line * 7 % 200))
+            assert os.write(file, text) == len(text)
+            if line % 50 == 49:
+                os.close(file); file = os.open('log', os.O_WRONLY | os.O_APPEND)
+        os._exit(0)
+    children.append(process)
+assert all(os.waitpid(process, 0)[1] == 0 for process in children)
+";
+    python(script, &served.work(), &[]);
+    let text = fs::read_to_string(served.work().join("log")).unwrap();
+    let mut next = [0; 4];
+    for line in text.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (child, number): (usize, usize) = (words[0].parse().unwrap(), words[1].parse().unwrap());
+        assert_eq!((number, words[2].len()), (next[child], number * 7 % 200));
+        next[child] += 1;
+    }
+    assert_eq!(next, [500; 4]);
+}
