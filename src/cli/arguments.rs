@@ -7,8 +7,8 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use super::context::{Context, Ended, STORE_VARIABLE};
 use super::output::Loudness;
 use super::{
-    clone, cutover, database, deploy, diff, gc, init, log, platform, prune, restore, rollback, serve, show,
-    site, snapshot, status, stop, tag, update,
+    clone, cutover, database, deploy, diff, gc, init, log, platform, prune, receive, restore, rollback, send,
+    serve, show, site, snapshot, status, stop, tag, update,
 };
 
 /// A versioned file system for PHP sites
@@ -111,6 +111,8 @@ pub(super) enum Verb {
     Database(database::Database),
     Prune(prune::Prune),
     Gc(gc::Gc),
+    Send(send::Send),
+    Receive(receive::Receive),
 }
 
 impl Verb {
@@ -136,6 +138,8 @@ impl Verb {
             Verb::Database(verb) => verb.run(context),
             Verb::Prune(verb) => verb.run(context),
             Verb::Gc(verb) => verb.run(context),
+            Verb::Send(verb) => verb.run(context),
+            Verb::Receive(verb) => verb.run(context),
         }
     }
 }

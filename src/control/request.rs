@@ -361,6 +361,26 @@ pub struct Keep {
 #[serde(deny_unknown_fields)]
 pub struct Gc {}
 
+/// `send`: a snapshot is sent as data, for `receive` on another machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Send {
+    /// The snapshot; never [`super::At::Live`].
+    pub snapshot: Revision,
+    /// A snapshot of the same site that the other store has; what it has is left out.
+    pub base: Option<Revision>,
+    /// How many objects have arrived already and are left out.
+    pub skip: u64,
+}
+
+/// `receive`: a snapshot is received as input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receive {
+    /// A tag for it.
+    pub tag: Option<TagName>,
+}
+
 /// `database dump`: the dump is sent as data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

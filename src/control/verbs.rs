@@ -80,6 +80,8 @@ verbs! {
     DatabaseVerify => DatabaseVerification: "`database verify`",
     Prune => Pruned: "`prune`",
     Gc => Collected: "`gc`",
+    Send => Sent: "`send`",
+    Receive => Received: "`receive`",
 }
 
 impl Request {
@@ -88,6 +90,7 @@ impl Request {
         matches!(
             self,
             Request::DatabaseRestore(request::DatabaseRestore { from: request::DatabaseSource::Input, .. })
+                | Request::Receive(_)
         )
     }
 }

@@ -66,6 +66,8 @@ impl Daemon {
             Request::DatabaseVerify(request) => Response::DatabaseVerify(self.database_verify(&request)?),
             Request::Prune(request) => Response::Prune(self.prune(&request, events)?),
             Request::Gc(_) => Response::Gc(self.collect(events)?),
+            Request::Send(request) => Response::Send(self.send(&request, events)?),
+            Request::Receive(request) => Response::Receive(self.receive(&request, events)?),
         })
     }
 }

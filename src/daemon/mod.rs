@@ -35,6 +35,7 @@ mod sites;
 mod snapshots;
 mod status;
 mod store;
+mod transfer;
 mod volumes;
 
 use std::collections::BTreeMap;

@@ -14,7 +14,6 @@ impl Daemon {
     pub(super) fn prune(&self, request: &request::Prune, events: &dyn Events) -> Result<Pruned, Failure> {
         let started = Instant::now();
         let site = &request.site;
-        self.site(site)?;
         let retention = retention(request.keep.unwrap_or(self.options.schedule.keep));
         if retention.is_empty() {
             return Err(Failure::usage("nothing says which snapshots are to be kept").hint(
@@ -23,6 +22,9 @@ impl Daemon {
         }
         let _lock = self.lock_site(site, "prune")?;
         let records = self.snapshot_records(site)?;
+        if records.is_empty() {
+            self.site(site)?;
+        }
         let kept = self.kept_snapshots(site, &records, retention)?;
         let doomed: Vec<SnapshotRecord> =
             records.iter().filter(|record| !kept.contains_key(&record.id)).cloned().collect();

@@ -34,7 +34,6 @@ impl Daemon {
         let started = Instant::now();
         let id = self.resolve_snapshot(&request.snapshot)?;
         let snapshot = self.load_snapshot(id)?;
-        let site = self.site(&request.snapshot.site)?;
         let entries = self.entries_to_restore(&snapshot, &request.paths)?;
         let sums = entries.iter().map(|(_, entry)| entry.totals()).fold(Totals::default(), Totals::plus);
         let (into, safety_snapshot) = match &request.into {
@@ -43,6 +42,7 @@ impl Daemon {
                 (directory.display().to_string(), None)
             }
             None => {
+                let site = self.site(&request.snapshot.site)?;
                 refuse_database(&site, &request.paths)?;
                 let _lock = self.lock_site(&site.name, "restore")?;
                 let live = self.live_generation(&site.name)?;

@@ -47,7 +47,7 @@ impl Daemon {
 
     /// `log`.
     pub(super) fn snapshot_log(&self, request: &request::Log) -> Result<SnapshotLog, Failure> {
-        self.site(&request.site)?;
+        self.known_site(&request.site)?;
         let limit = request.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         let records = self.snapshot_records(&request.site)?;
         let snapshots = records
@@ -140,6 +140,14 @@ impl Daemon {
         })
     }
 
+    /// An error unless there is a site of this name here, or a snapshot of one that was received from elsewhere.
+    fn known_site(&self, site: &SiteName) -> Result<(), Failure> {
+        match Refs::new(&self.store.catalog).newest(site)? {
+            Some(_) => Ok(()),
+            None => self.site(site).map(|_| ()),
+        }
+    }
+
     /// The snapshots of a site, newest first.
     pub(super) fn snapshot_records(&self, site: &SiteName) -> Result<Vec<SnapshotRecord>, Failure> {
         Ok(Refs::new(&self.store.catalog).list(site)?)
@@ -152,7 +160,7 @@ impl Daemon {
 
     /// The snapshot that a revision names; one that names the live state is an error.
     pub(super) fn resolve_snapshot(&self, revision: &Revision) -> Result<SnapshotId, Failure> {
-        self.site(&revision.site)?;
+        self.known_site(&revision.site)?;
         let refs = Refs::new(&self.store.catalog);
         match &revision.at {
             At::Named(name) => Ok(refs.resolve(&revision.site, name.as_str())?),

@@ -15,9 +15,11 @@ mod error;
 mod refs;
 mod retention;
 mod snapshot;
+mod stream;
 
 pub use catalog::{Catalog, CatalogError, Record, Transaction};
 pub use error::HistoryError;
 pub use refs::{Refs, SnapshotRecord, Tag, VOLUME_COUNTER};
 pub use retention::{Reason, Retention};
 pub use snapshot::{DatabaseSnapshot, PlatformBinding, Snapshot, SnapshotId, TableSummary};
+pub use stream::{StreamError, StreamHeader, StreamReader, StreamWriter};

@@ -33,6 +33,7 @@ mod scan;
 mod store;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod verify;
 
 pub use collection::{Collection, Referring, Swept};
@@ -41,4 +42,5 @@ pub use content::FileContent;
 pub use error::ObjectsError;
 pub use id::{Kind, ObjectId, ParseIdError};
 pub use store::{Objects, Usage};
+pub use transfer::Packed;
 pub use verify::{Damage, VerifyProgress, VerifyReport};

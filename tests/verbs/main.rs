@@ -10,3 +10,4 @@ mod releases;
 mod restarts;
 mod snapshots;
 mod space;
+mod transfer;

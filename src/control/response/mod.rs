@@ -10,6 +10,7 @@ mod site;
 mod snapshot;
 mod status;
 mod switch;
+mod transfer;
 mod update;
 
 use std::fmt;
@@ -32,6 +33,7 @@ pub use snapshot::{
 };
 pub use status::{MountStatus, Space, StatusReport, Stopping};
 pub use switch::{Deployed, GenerationRef, Switched};
+pub use transfer::{Received, Sent};
 pub use update::{
     PlannedStep, RunState, RunSummary, StepReport, UpdateOutcome, UpdatePlan, UpdateReport, Updated,
 };

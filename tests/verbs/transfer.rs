@@ -1,0 +1,101 @@
+//! Snapshots between two stores, through pipes.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::bench::Bench;
+
+/// Runs sitefs with a file, or nothing, as standard input; its exit code, what it prints, what it says.
+fn piped(bench: &Bench, arguments: &[&str], input: Option<&Path>) -> (Option<i32>, Vec<u8>, String) {
+    let input = input.map_or_else(Stdio::null, |path| fs::File::open(path).unwrap().into());
+    let output = Command::new("timeout")
+        .args(["--signal=KILL", "120", env!("CARGO_BIN_EXE_sitefs"), "--store"])
+        .arg(bench.path("store"))
+        .args(arguments)
+        .stdin(input)
+        .output()
+        .unwrap();
+    (output.status.code(), output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn send(bench: &Bench, arguments: &[&str]) -> Vec<u8> {
+    let (code, stream, said) = piped(bench, &[&["send"], arguments].concat(), None);
+    assert_eq!(code, Some(0), "{said}");
+    stream
+}
+
+fn receive(bench: &Bench, stream: &[u8]) -> (Option<i32>, String) {
+    let path = bench.path("stream");
+    fs::write(&path, stream).unwrap();
+    let (code, _, said) = piped(bench, &["receive"], Some(&path));
+    (code, said)
+}
+
+/// Bytes that do not compress.
+fn noise(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+#[test]
+fn a_snapshot_travels_whole_or_not_at_all() {
+    let (here, there) = (Bench::with_site(), Bench::new());
+    fs::write(here.path("root/sites/shop/files/plain.bin"), noise(2 << 20)).unwrap();
+    fs::write(here.path("root/sites/shop/files/chunks.bin"), noise(900_000)).unwrap();
+    let snapshot = |tag: &str| {
+        let taken = here.json(&["snapshot", "shop", "--tag", tag]);
+        taken["snapshot"]["id"].as_str().unwrap().to_owned()
+    };
+    let first = snapshot("first");
+    let stream = send(&here, &["shop@first"]);
+
+    // Broken off: nothing is visible, and the rest is enough.
+    let (code, said) = receive(&there, &stream[..stream.len() - 500_000]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(there.fails(2, &["log", "shop"]).contains("shop"));
+    let skip = said.split("--skip ").nth(1).unwrap().split_whitespace().next().unwrap();
+    assert!(skip.parse::<u64>().unwrap() > 3, "{said}");
+    let rest = send(&here, &["shop@first", "--skip", skip]);
+    assert!(rest.len() < stream.len());
+    // More was left out than has arrived.
+    let (code, said) = receive(&there, &send(&here, &["shop@first", "--skip", "9999"]));
+    assert_eq!(code, Some(3), "{said}");
+    let (code, said) = receive(&there, &rest);
+    assert_eq!(code, Some(0), "{said}");
+    let log = there.json(&["log", "shop"]);
+    assert_eq!(log["snapshots"][0]["id"], first.as_str());
+    let seen = |bench: &Bench| bench.listing(&format!("root/snapshots/shop/{}", &first[..12]));
+    assert_eq!(seen(&here), seen(&there));
+
+    // On that base, only what changed.
+    here.write("root/sites/shop/files/new.txt", "new");
+    let second = snapshot("second");
+    let increment = send(&here, &["shop@second", "--base", "shop@first"]);
+    assert!(increment.len() < 200_000, "{} bytes", increment.len());
+    let mut damaged = increment.clone();
+    let place = damaged.len() / 2;
+    damaged[place] ^= 1;
+    let (code, said) = receive(&there, &damaged);
+    assert!(code == Some(1) && said.contains("damaged"), "{said}");
+    assert_eq!(there.json(&["log", "shop"])["snapshots"].as_array().unwrap().len(), 1);
+    let (code, said) = receive(&there, &increment);
+    assert_eq!(code, Some(0), "{said}");
+    let path = there.json(&["show", &format!("shop@{}", &second[..12])])["path"].as_str().unwrap().to_owned();
+    assert_eq!(fs::read_to_string(format!("{path}/files/new.txt")).unwrap(), "new");
+    assert!(fs::read(format!("{path}/files/plain.bin")).unwrap() == noise(2 << 20));
+
+    // It stays when space is reclaimed and the daemon is killed, and can be taken out.
+    there.json(&["gc"]);
+    there.kill();
+    there.serve();
+    fs::create_dir(there.path("out")).unwrap();
+    there.json(&["restore", "shop@latest", "files", "--into", there.path("out").to_str().unwrap()]);
+    assert!(fs::read(there.path("out/files/chunks.bin")).unwrap() == noise(900_000));
+
+    // A base that is not there is refused.
+    let other = Bench::new();
+    let (code, said) = receive(&other, &increment);
+    assert!(code == Some(3) && said.contains(&first[..12]), "{said}");
+}
