@@ -11,8 +11,9 @@ use crate::history::{Refs, SnapshotId, VOLUME_COUNTER};
 use crate::live::Access;
 use crate::site::{
     Command, Generation, GenerationName, GenerationState, LivePointer, Platform, Recipe, Site, SiteKind,
-    layout,
+    WithSettings, layout,
 };
+use crate::trees::Root;
 use crate::update::Journal;
 
 /// What a clone is made of.
@@ -48,7 +49,7 @@ impl Daemon {
         }
         let origin = self.site(&request.from.site)?;
         if request.sanitize {
-            sanitize_commands(self.recipe(&origin)?)?;
+            sanitize_commands(&self.recipe(&origin)?)?;
         }
         let live = self.live_generation(&origin.name)?;
         let snapshot = match request.from.at {
@@ -131,7 +132,7 @@ impl Daemon {
     /// Runs the recipe's commands that take out of a copy what it must not have.
     fn sanitize(&self, site: &Site, generation: &Generation, events: &dyn Events) -> Result<(), Failure> {
         let recipe = self.recipe(site)?;
-        for command in sanitize_commands(recipe)? {
+        for command in sanitize_commands(&recipe)? {
             self.run_recipe_command(site, &generation.name, command, SANITIZE, &mut |line| {
                 events.send(Event::Output { line: line.to_owned() });
             })?;
@@ -195,7 +196,7 @@ impl Daemon {
                 return Err(failure);
             }
         }
-        let code = self.code_with_settings(&site, &name, new.platform, split.code)?;
+        let code = self.with_settings(&site, &name, new.platform, &split.code)?.root;
         self.make_generation(&NewGeneration {
             name: name.clone(),
             code,
@@ -218,21 +219,27 @@ impl Daemon {
         Ok(generation)
     }
 
-    /// The code tree of a generation with the recipe's settings file for it.
-    pub(super) fn code_with_settings(
+    /// The tree of a generation, whole or its code alone, with the recipe's settings file for it. Nothing changes in
+    /// a tree that has it.
+    pub(super) fn with_settings(
         &self,
         site: &Site,
         name: &GenerationName,
         platform: &Platform,
-        code: crate::trees::Root,
-    ) -> Result<crate::trees::Root, Failure> {
+        root: &Root,
+    ) -> Result<WithSettings, Failure> {
         let recipe = self.recipe(site)?;
-        let Some(settings) = &recipe.settings else { return Ok(code) };
+        let Some(settings) = &recipe.settings else {
+            return Ok(WithSettings { root: root.clone(), not_included: None });
+        };
         let facts = self.facts_on(site, name, platform, crate::base::Lane::A)?;
         let database = self.database_facts(name)?;
-        let now = Timestamp::now();
-        let trees = &self.store.trees;
-        Ok(layout::with_settings(trees, &code, settings, &facts, &site.kind, database.as_ref(), now)?)
+        let text = settings.render(&facts, &site.kind, site.database_files().first(), database.as_ref());
+        let written = settings.write(&self.store.trees, root, &text, Timestamp::now())?;
+        if let Some(reason) = &written.not_included {
+            log::warn!("{name}: {} is not included by the site's own settings: {reason}", settings.file);
+        }
+        Ok(written)
     }
 }
 

@@ -10,14 +10,17 @@ use super::generations::{NewGeneration, volume_number};
 use super::servers::{HOLD_WAIT, begin_dump};
 use crate::base::files::{self, At};
 use crate::base::{Lane, RelativePath, Timestamp};
-use crate::control::response::{SiteImported, SkippedFile};
+use crate::control::response::{MovedFile, SiteImported, SkippedFile};
 use crate::control::{Caller, Events, Failure, Unit, request};
 use crate::database::worker::Worker;
 use crate::database::{Database, DatabaseUrl, ServerHold, ServerUrl, ServerUrlError, UrlError};
 use crate::history::{DatabaseSnapshot, PlatformBinding, VOLUME_COUNTER};
 use crate::live::Access;
-use crate::site::{DatabaseBinding, Platform, Recipe, Site, SiteKind, layout, with_companions};
-use crate::trees::{Attributes, Entry, ImportEvent, ImportOptions, ImportReport, Node, Root};
+use crate::site::{
+    DatabaseBinding, DatabaseFile, DatabaseFilesError, Platform, Recipe, Site, SiteKind, layout,
+    with_companions,
+};
+use crate::trees::{Attributes, Entry, ImportEvent, ImportOptions, ImportReport, Node, Root, Totals};
 
 impl Daemon {
     /// `site import`.
@@ -40,16 +43,14 @@ impl Daemon {
                 .hint("to copy a site that sitefs has already: sitefs clone SITE NEW"));
         }
         let recipe = self.recipe_for(request, &platform, &directory)?;
-        let on_server = find_server(request, recipe)?;
+        let on_server = find_server(request, &recipe)?;
         let database = match &on_server {
-            Some(source) => {
-                Some(DatabaseBinding { engine: source.server.engine.to_string(), files: Vec::new() })
-            }
-            None => find_database(request, recipe, &directory)?,
+            Some(_) => Vec::new(),
+            None => find_database(request, &recipe, &directory)?,
         };
         let owner = files::metadata(&directory)?
             .ok_or_else(|| Failure::usage(format!("there is no directory {}", directory.display())))?;
-        let (whole, report) = self.import_with_database(&directory, database.as_ref(), events)?;
+        let (whole, report) = self.import_with_database(&directory, &database, events)?;
         let dumped = match &on_server {
             Some(source) => Some((source, self.import_from_server(source, events)?)),
             None => None,
@@ -69,7 +70,7 @@ impl Daemon {
                 data: split.directories.clone(),
                 data_volume: volume_number(tx.next_number(VOLUME_COUNTER)?)?,
                 data_base: split.data.clone(),
-                database,
+                database: binding(on_server.as_ref(), &database),
                 uid: owner.uid(),
                 gid: owner.gid(),
                 read_only: false,
@@ -78,8 +79,8 @@ impl Daemon {
             tx.put(site.name.as_str(), &site)?;
             Ok::<_, Failure>(site)
         })?;
-        let imported = Imported { whole: &whole, code: split.code, dumped, directory: &directory };
-        let made = self.make_imported(caller, &site, &platform, imported);
+        let imported = Imported { whole: &whole, dumped, directory: &directory };
+        let made = self.make_imported(caller, &site, &platform, imported, events);
         let snapshot = made.inspect_err(|_| {
             if let Err(left) = self.remove_site(&site) {
                 log::warn!("what is left of the import of {}: {}", site.name, left.message);
@@ -92,6 +93,11 @@ impl Daemon {
             path: platform.sites_in(Lane::A).join(site.name.as_str()).display().to_string(),
             nodes: report.nodes,
             size_bytes: report.bytes,
+            moved: database
+                .iter()
+                .filter(|file| file.is_moved())
+                .map(|file| MovedFile { from: file.found.clone(), to: file.kept.clone() })
+                .collect(),
             skipped: report
                 .skipped
                 .iter()
@@ -110,8 +116,9 @@ impl Daemon {
         site: &Site,
         platform: &Platform,
         imported: Imported<'_>,
+        events: &dyn Events,
     ) -> Result<crate::history::SnapshotId, Failure> {
-        let Imported { whole, code, dumped, directory } = imported;
+        let Imported { whole, dumped, directory } = imported;
         self.show_volume(site.data_volume, &site.data_base, Access::Writable)?;
         let name = self.reserve_generation(&site.name)?;
         let database = match dumped {
@@ -123,11 +130,21 @@ impl Daemon {
             }
             None => self.summarise_database(site, whole)?,
         };
-        let code = self.code_with_settings(site, &name, platform, code)?;
+        // The first snapshot has the settings too, so that it is as whole as all that follow.
+        let with_settings = self.with_settings(site, &name, platform, whole)?;
+        if let Some(reason) = with_settings.not_included {
+            events.warn(format!(
+                "the site's own settings do not include what sitefs has to tell them ({reason}), so a clone may use \
+                 the database of {}: see `include` in docs/recipes.md",
+                site.name
+            ));
+        }
+        let whole = with_settings.root;
+        let code = layout::split(&self.store.trees, &whole, &site.name, &site.data)?.code;
         let new = NewGeneration { name, code, platform, snapshot: None };
         let generation = self.make_generation(&new)?;
         let captured = Captured {
-            root: whole.clone(),
+            root: whole,
             unstable: Vec::new(),
             database,
             platform: PlatformBinding { name: platform.name.clone(), code: platform.code },
@@ -162,33 +179,70 @@ impl Daemon {
     }
 
     /// Takes a directory in: first everything but the database, while the site goes on writing; then the database,
-    /// for as long as its write lock is held.
+    /// for as long as its write lock is held. Its files go to where they are kept.
     fn import_with_database(
         &self,
         directory: &Path,
-        database: Option<&DatabaseBinding>,
+        database: &[DatabaseFile],
         events: &dyn Events,
     ) -> Result<(Root, ImportReport), Failure> {
-        let database_files = database.map(|binding| binding.files.as_slice()).unwrap_or_default();
-        let state: Vec<RelativePath> = database_files.iter().flat_map(with_companions).collect();
-        let (mut root, report) = self.import(directory, &state, events)?;
-        let urls: Vec<DatabaseUrl> = database_files.iter().cloned().map(DatabaseUrl::Sqlite).collect();
+        let companions = |file: &DatabaseFile| {
+            let (found, kept) = (with_companions(&file.found), with_companions(&file.kept));
+            found.into_iter().zip(kept).collect::<Vec<_>>()
+        };
+        let state: Vec<(RelativePath, RelativePath)> = database.iter().flat_map(companions).collect();
+        let mut left_out: Vec<RelativePath> = state.iter().map(|(found, _)| found.clone()).collect();
+        left_out.extend(database.iter().map(|file| shared_memory(&file.found)));
+        let (mut root, report) = self.import(directory, &left_out, events)?;
+        for file in database.iter().filter(|file| file.is_moved()) {
+            root = self.with_directory_for(&root, &file.kept, &root, &file.found)?;
+        }
+        let urls: Vec<DatabaseUrl> =
+            database.iter().map(|file| DatabaseUrl::Sqlite(file.found.clone())).collect();
         let Some((main, additional)) = urls.split_first() else { return Ok((root, report)) };
-        let owner = database_files.first().map(|file| files::metadata(&file.below(directory))).transpose()?;
+        let owner = database.first().map(|file| files::metadata(&file.found.below(directory))).transpose()?;
         let mut worker = Worker::new()?;
         if let Some(Some(owner)) = owner {
             worker = worker.as_owner(owner.uid(), owner.gid());
         }
-        let database = Database::new(main, directory, worker).with_additional(additional, directory);
-        let hold = database.hold(HELD_MAX)?;
-        for path in &state {
-            if files::metadata(&path.below(directory))?.is_some() {
-                let entry = self.import_file(&path.below(directory))?;
-                root = self.store.trees.replace_at(&root, path, Some(entry))?;
+        let hold =
+            Database::new(main, directory, worker).with_additional(additional, directory).hold(HELD_MAX)?;
+        for (found, kept) in &state {
+            if files::metadata(&found.below(directory))?.is_some() {
+                let entry = self.import_file(&found.below(directory))?;
+                root = self.store.trees.replace_at(&root, kept, Some(entry))?;
             }
         }
         hold.release()?;
         Ok((root, report))
+    }
+
+    /// `root` with the directory that the database `kept` is in; a missing one is made like the one of `was` in
+    /// `model`: whoever could make journals beside it there still can.
+    pub(super) fn with_directory_for(
+        &self,
+        root: &Root,
+        kept: &RelativePath,
+        model: &Root,
+        was: &RelativePath,
+    ) -> Result<Root, Failure> {
+        let Some(directory) = parent(kept) else { return Ok(root.clone()) };
+        match self.store.trees.entry_at(root, &directory)? {
+            Some(Entry { node: Node::Directory { .. }, .. }) => Ok(root.clone()),
+            Some(_) => Err(Failure::refused(format!(
+                "the database is to be kept in {directory}, and that is not a directory of the site's own"
+            ))
+            .hint("name another one in a recipe of your own: `directory` in [database], docs/recipes.md")),
+            None => {
+                let was_in = match parent(was) {
+                    Some(directory) => self.store.trees.entry_at(model, &directory)?,
+                    None => None,
+                };
+                let attributes = was_in.map_or_else(|| model.attributes.clone(), |entry| entry.attributes);
+                let node = Node::Directory { tree: None, totals: Totals::default() };
+                Ok(self.store.trees.replace_at(root, &directory, Some(Entry { attributes, node }))?)
+            }
+        }
     }
 
     /// Takes the code of a site in from a directory: what is neither data nor database.
@@ -228,32 +282,12 @@ impl Daemon {
         };
         Ok(Entry { attributes, node: Node::File(content) })
     }
-
-    fn recipe_for(
-        &self,
-        request: &request::SiteImport,
-        platform: &Platform,
-        directory: &Path,
-    ) -> Result<&Recipe, Failure> {
-        if let Some(name) = &request.app {
-            return Ok(self.recipes.get(name)?);
-        }
-        let docroot = platform.docroot_in(Lane::A);
-        let found = self.recipes.detect(Path::new(&platform.directory), &docroot, directory)?;
-        found.ok_or_else(|| {
-            let known = self.recipes.iter().map(|recipe| recipe.name.as_str()).collect::<Vec<_>>().join(", ");
-            Failure::usage(format!("no recipe recognises {} on {}", directory.display(), platform.directory))
-                .hint(format!("name one with --app ({known}), or write one: docs/recipes.md"))
-        })
-    }
 }
 
 /// What was taken in of a site.
 struct Imported<'a> {
     /// Its files.
     whole: &'a Root,
-    /// Those of them that are code.
-    code: Root,
     /// Its database on a server, and what was in it.
     dumped: Option<(&'a ServerUrl, DatabaseSnapshot)>,
     /// Where they are from.
@@ -268,7 +302,7 @@ fn find_server(request: &request::SiteImport, recipe: &Recipe) -> Result<Option<
     };
     let source: ServerUrl =
         url.parse().map_err(|error: ServerUrlError| Failure::usage("no such database").because(&error))?;
-    if recipe.settings.as_ref().is_some_and(|settings| settings.names_database()) {
+    if recipe.settings.as_ref().is_some_and(|settings| settings.names_server()) {
         return Ok(Some(source));
     }
     Err(Failure::refused(format!("the recipe {} does not tell the application its database", recipe.name))
@@ -279,88 +313,85 @@ fn find_server(request: &request::SiteImport, recipe: &Recipe) -> Result<Option<
         ))
 }
 
-/// The files of the site's database: as asked for, or as the recipe says and the directory has them.
+/// The files of the site's database, the main one first: as asked for, or as the recipe says and the directory has
+/// them.
 fn find_database(
     request: &request::SiteImport,
     recipe: &Recipe,
     directory: &Path,
-) -> Result<Option<DatabaseBinding>, Failure> {
-    let mut files = Vec::new();
-    if let Some(url) = &request.database {
-        let DatabaseUrl::Sqlite(path) =
-            url.parse().map_err(|error: UrlError| Failure::usage("no such database").because(&error))?;
-        if files::metadata(&path.below(directory))?.is_none() {
-            return Err(Failure::usage(format!("there is no database {}", path.below(directory).display())));
+) -> Result<Vec<DatabaseFile>, Failure> {
+    let asked_for = match &request.database {
+        None => None,
+        Some(url) => {
+            let DatabaseUrl::Sqlite(path) =
+                url.parse().map_err(|error: UrlError| Failure::usage("no such database").because(&error))?;
+            if files::metadata(&path.below(directory))?.is_none() {
+                return Err(Failure::usage(format!(
+                    "there is no database {}",
+                    path.below(directory).display()
+                ))
+                .hint("say where it is: --database sqlite:PATH, relative to the site's directory"));
+            }
+            Some(path)
         }
-        files.push(path);
-    } else if let Some(database) = &recipe.database {
-        // A general name may fit the additional files too.
-        let additional = additional_files(recipe, directory)?;
-        files = matching(directory, &database.file)?;
-        files.retain(|file| !additional.contains(file));
-        if files.len() > 1 {
-            let found = files.iter().map(RelativePath::as_str).collect::<Vec<_>>().join(", ");
-            return Err(Failure::usage(format!("which of these is the site's database? {found}"))
-                .hint("say so: --database sqlite:PATH"));
+    };
+    let found = match &recipe.database {
+        None => asked_for.into_iter().collect(),
+        Some(database) => {
+            let found = database.files_in(directory, asked_for.as_ref()).map_err(advise)?;
+            if found.is_empty() {
+                return Err(Failure::usage(format!(
+                    "the recipe {} expects a database {}, and there is none below {}",
+                    recipe.name,
+                    database.places(),
+                    directory.display()
+                ))
+                .hint("say where it is: --database sqlite:PATH, relative to the site's directory"));
+            }
+            found
         }
-        if files.is_empty() {
-            return Err(Failure::usage(format!(
-                "the recipe {} expects a database {}, and there is none below {}",
-                recipe.name,
-                database.file,
-                directory.display()
-            ))
-            .hint("say where it is: --database sqlite:PATH, relative to the site's directory"));
+    };
+    recipe.place_database(directory, found).map_err(advise)
+}
+
+/// What a person is told who has a database that cannot be taken in as it is.
+fn advise(error: DatabaseFilesError) -> Failure {
+    let message = error.to_string();
+    match error {
+        DatabaseFilesError::File(error) => error.into(),
+        DatabaseFilesError::Ambiguous { .. } => {
+            Failure::usage(message).hint("say so: --database sqlite:PATH, relative to the site's directory")
         }
-    }
-    for file in additional_files(recipe, directory)? {
-        if !files.contains(&file) {
-            files.push(file);
-        }
-    }
-    for file in &files {
-        if let Some(data) = layout::data_directory_of(file, &recipe.data) {
-            return Err(Failure::refused(format!(
-                "the database {file} is in {data}, which all generations of the site would share"
-            ))
+        DatabaseFilesError::Shared { .. } => Failure::refused(message)
             .because_of("a release binds code and database, so each generation has a database of its own")
             .hint(
-                "move it to a directory of its own (database/) and tell the application, or name fewer data \
-                 directories in a recipe of your own: docs/recipes.md",
-            ));
+                "let sitefs move it at the import: write a recipe with [settings] whose text tells the application \
+                 where it is (@DATABASE@); or move it to a directory of its own yourself: docs/recipes.md",
+            ),
+        DatabaseFilesError::Unquotable { .. } => {
+            Failure::refused(message).hint("rename it, and tell the application so, before the import")
         }
+        DatabaseFilesError::Occupied { .. } => Failure::refused(message)
+            .hint("say which one is in use (--database sqlite:PATH), and move the other out of the site's directory"),
     }
-    Ok((!files.is_empty()).then(|| DatabaseBinding { engine: "sqlite".to_owned(), files }))
 }
 
-/// The further database files of a recipe that a site's directory has.
-fn additional_files(recipe: &Recipe, directory: &Path) -> Result<Vec<RelativePath>, Failure> {
-    let patterns = recipe.database.iter().flat_map(|database| &database.additional);
-    let found = patterns.map(|pattern| matching(directory, pattern)).collect::<Result<Vec<_>, _>>()?;
-    Ok(found.concat())
+/// What the site's record says of its database.
+fn binding(on_server: Option<&ServerUrl>, database: &[DatabaseFile]) -> Option<DatabaseBinding> {
+    if let Some(source) = on_server {
+        return Some(DatabaseBinding { engine: source.server.engine.to_string(), files: Vec::new() });
+    }
+    let files: Vec<RelativePath> = database.iter().map(|file| file.kept.clone()).collect();
+    (!files.is_empty()).then(|| DatabaseBinding { engine: "sqlite".to_owned(), files })
 }
 
-/// The files below `directory` whose name matches a pattern: at most one `*`, in the last component.
-fn matching(directory: &Path, pattern: &RelativePath) -> Result<Vec<RelativePath>, Failure> {
-    let Some((start, end)) = pattern.as_str().split_once('*') else {
-        let exists = files::metadata(&pattern.below(directory))?.is_some();
-        return Ok(exists.then(|| pattern.clone()).into_iter().collect());
-    };
-    let (parent, start) = start.rsplit_once('/').unwrap_or(("", start));
-    let searched = directory.join(parent);
-    if files::metadata(&searched)?.is_none() {
-        return Ok(Vec::new());
-    }
-    let mut found = Vec::new();
-    for entry in files::list(&searched)? {
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        let long_enough = name.len() >= start.len() + end.len();
-        if long_enough && name.starts_with(start) && name.ends_with(end) {
-            let path = if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
-            found.push(path.parse::<RelativePath>().map_err(|error| Failure::failed(error.to_string()))?);
-        }
-    }
-    found.sort();
-    Ok(found)
+/// The index of a write-ahead log: made anew by whoever opens the database first.
+fn shared_memory(file: &RelativePath) -> RelativePath {
+    format!("{file}-shm").parse().expect("a suffix without a slash keeps a path relative")
+}
+
+/// The directory that a path is in; `None` when that is the site's.
+fn parent(path: &RelativePath) -> Option<RelativePath> {
+    let (parent, _) = path.as_str().rsplit_once('/')?;
+    Some(parent.parse().expect("the parent of a relative path is one"))
 }

@@ -25,6 +25,7 @@ mod namespace;
 mod operations;
 mod platforms;
 mod pruning;
+mod recipes;
 mod releases;
 mod restores;
 mod runs;
@@ -49,7 +50,6 @@ use crate::base::{Lane, PlatformName, Timestamp};
 use crate::fuse::Session;
 use crate::fuse::mounts::Mounts;
 use crate::live::{FileSystem, Invalidations, Volume};
-use crate::site::Library;
 
 pub use maintenance::Schedule;
 pub use serve::{ServeOptions, init_store, serve};
@@ -64,7 +64,6 @@ pub struct Daemon {
     filesystem: Arc<FileSystem>,
     session: Mutex<Option<Session>>,
     invalidations: Arc<dyn Invalidations>,
-    recipes: Library,
     started: Timestamp,
     volumes: Mutex<BTreeMap<u32, Arc<Volume>>>,
     mounts: Mounts,

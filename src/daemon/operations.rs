@@ -44,7 +44,7 @@ impl Operations for RunOperations<'_> {
         let site = daemon.site(site)?;
         let live = daemon.live_generation(&site.name)?;
         let (platform, target) = (daemon.platform(&live.platform)?, daemon.platform(target)?);
-        let recipe = daemon.recipe(&site)?.clone();
+        let recipe = daemon.recipe(&site)?;
         let (directory, docroot) = (target.directory_in(Lane::A), target.docroot_in(Lane::A));
         let missing = recipe.missing_from_platform(&directory, &docroot)?;
         let now = daemon.platform_digest(&target)?;

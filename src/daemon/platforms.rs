@@ -48,7 +48,7 @@ impl Daemon {
             version: None,
         };
         let docroot = platform.docroot_in(Lane::A);
-        if let Some(recipe) = self.recipes.detect_platform(&directory, &docroot)? {
+        if let Some(recipe) = self.recipes()?.detect_platform(&directory, &docroot)? {
             platform.application = Some(recipe.title.clone());
             platform.version = recipe.version_of(&docroot)?;
         }

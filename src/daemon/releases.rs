@@ -140,6 +140,9 @@ impl Daemon {
     /// The tree `whole` with the database and the data directories of another.
     fn with_state_of(&self, site: &Site, mut whole: Root, of: &Root) -> Result<Root, Failure> {
         let trees = &self.store.trees;
+        for file in site.database_files() {
+            whole = self.with_directory_for(&whole, file, of, file)?;
+        }
         for path in site.state_paths() {
             whole = trees.replace_at(&whole, &path, trees.entry_at(of, &path)?)?;
         }
@@ -170,9 +173,14 @@ impl Daemon {
         let whole = self.with_state_of(&site, whole, &captured.root)?;
         let message =
             request.message.clone().unwrap_or_else(|| format!("deploy of {}", request.directory.display()));
-        let captured = super::capture::Captured { root: whole, ..captured };
+        let name = self.reserve_generation(&site.name)?;
+        let with_settings = self.with_settings(&site, &name, &platform, &whole)?;
+        if let Some(reason) = with_settings.not_included {
+            events.warn(format!("the deployed settings do not include those of sitefs: {reason}"));
+        }
+        let captured = super::capture::Captured { root: with_settings.root, ..captured };
         let snapshot = self.register(caller, &site, &live, captured, &message, None)?;
-        let next = self.generation_from(&site, snapshot, &platform)?;
+        let next = self.prepare_generation(&site, &name, snapshot, &platform)?;
         let switch_seconds = self.switch_held(&site, &live, &next, hold, events)?;
         Ok(Deployed {
             switched: self.switched(&site.name, &live, &next.name, started, switch_seconds)?,
@@ -210,7 +218,7 @@ impl Daemon {
                 return Err(failure);
             }
         }
-        let code = self.code_with_settings(site, name, platform, split.code)?;
+        let code = self.with_settings(site, name, platform, &split.code)?.root;
         self.make_generation(&NewGeneration { name: name.clone(), code, platform, snapshot: Some(snapshot) })
     }
 

@@ -15,7 +15,7 @@ use crate::control::response::{
 };
 use crate::control::{Caller, Event, Events, Failure, FailureKind, StepState as ShownStep, request};
 use crate::history::SnapshotId;
-use crate::site::{Recipe, Site, User};
+use crate::site::{Site, User};
 use crate::trees::{Node, Root, Totals, TreesError};
 use crate::update::{
     self, Engine, Run, RunState, StepKind, StepOutput, StepState, Strategy, UpdateRequest, Verification,
@@ -278,11 +278,6 @@ impl Daemon {
 
     fn log_path(&self, run: &Run) -> PathBuf {
         self.store.directory().join("runs").join(format!("{}-{}.log", run.site, run.id))
-    }
-
-    /// The recipe of a site.
-    pub(super) fn recipe(&self, site: &Site) -> Result<&Recipe, Failure> {
-        Ok(self.recipes.get(&site.recipe)?)
     }
 
     /// The account that a recipe's commands run under.

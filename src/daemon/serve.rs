@@ -33,8 +33,8 @@ pub struct ServeOptions {
     pub store: PathBuf,
     /// Where the namespace is mounted: an existing empty directory, or one to be created.
     pub root: PathBuf,
-    /// A directory with recipes beside those that are built in.
-    pub recipes: Option<PathBuf>,
+    /// The directory of recipes beside those that are built in; it may be missing.
+    pub recipes: PathBuf,
     /// The program that runs PHP on the command line.
     pub php: String,
     /// Whether files may be served by the kernel past this program, where it can.
@@ -97,10 +97,9 @@ pub fn serve(options: ServeOptions, stop: Arc<AtomicBool>, ready: impl FnOnce(&P
 impl Daemon {
     /// Opens the store, mounts everything and takes up what a crash left.
     fn start(options: ServeOptions, stopping: Arc<AtomicBool>) -> Result<Daemon, Failure> {
-        let recipes = match &options.recipes {
-            Some(directory) => Library::load(directory)?,
-            None => Library::built_in(),
-        };
+        if let Err(error) = Library::load(&options.recipes) {
+            log::warn!("{error}");
+        }
         // The store first: its lock keeps a second daemon from touching the mounts of the first.
         let store = Store::open(&options.store)?;
         let platforms: Vec<Platform> =
@@ -141,7 +140,6 @@ impl Daemon {
             filesystem,
             invalidations: session.invalidations(),
             session: Mutex::new(Some(session)),
-            recipes,
             mounts,
             started: Timestamp::now(),
             volumes: Mutex::default(),

@@ -5,9 +5,7 @@
 //! things: data directories that were missing are made, so that what the application puts there is shared; and a
 //! file that has names both in a data directory and outside of it becomes two, as it would across file systems.
 
-use super::records::is_within;
-use super::{DatabaseFacts, Facts, Settings, SiteKind};
-use crate::base::{RelativePath, SiteName, Timestamp};
+use crate::base::{RelativePath, SiteName};
 use crate::trees::{Attributes, Entry, Node, Root, Totals, Trees, TreesError, Xattrs};
 
 /// A whole tree in two parts.
@@ -108,33 +106,6 @@ pub fn join(
     Ok(Joined { root, warnings })
 }
 
-/// The code tree `code` with the recipe's settings file, owned as the tree's root and readable by its group.
-pub fn with_settings(
-    trees: &Trees,
-    code: &Root,
-    settings: &Settings,
-    facts: &Facts,
-    kind: &SiteKind,
-    database: Option<&DatabaseFacts>,
-    now: Timestamp,
-) -> Result<Root, TreesError> {
-    let text = settings.render(facts, kind, database);
-    let content = trees.objects.put_file(&mut text.as_bytes(), text.len() as u64)?;
-    let attributes = Attributes {
-        mode: 0o640,
-        uid: code.attributes.uid,
-        gid: code.attributes.gid,
-        mtime: now,
-        ..Attributes::default()
-    };
-    trees.replace_at(code, &settings.file, Some(Entry { attributes, node: Node::File(content) }))
-}
-
-/// Which of `data` a database's file is in, where it must not be.
-pub fn data_directory_of<'a>(file: &RelativePath, data: &'a [RelativePath]) -> Option<&'a RelativePath> {
-    data.iter().find(|directory| is_within(file, directory))
-}
-
 fn is_data_link(node: &Node, site: &SiteName, path: &RelativePath) -> bool {
     matches!(node, Node::Symlink { target } if **target == *data_link(site, path).as_bytes())
 }
@@ -174,9 +145,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::base::Lane;
     use crate::objects::Objects;
-    use crate::site::{GenerationName, Place, testing};
     use crate::trees::{ImportOptions, ImportReport};
 
     struct Fixture {
@@ -316,37 +285,5 @@ mod tests {
         let joined = join(&fixture.trees, &split.code, &split.data, &site(), &data).unwrap();
         assert_eq!(fixture.differences(&root, &joined.root), Vec::<String>::new());
         assert_eq!(joined.root.totals, root.totals);
-    }
-
-    #[test]
-    fn settings_name_the_generation() {
-        let (fixture, root) = Fixture::new(|_| {});
-        let platform = testing::platform("two");
-        let facts = Facts {
-            generation: GenerationName { site: site(), number: 12 },
-            place: Place::new(&platform, Lane::B, &site()),
-            platform: platform.name,
-            uri: String::new(),
-            run: String::new(),
-            step: String::new(),
-            php: "php".to_owned(),
-        };
-        assert_eq!(
-            facts.environment(&[].into())["SITEFS_SITE_DIR"],
-            "/platforms/two@b/web/sites/example.com"
-        );
-        let settings = Settings {
-            file: "sitefs.settings.php".parse().unwrap(),
-            text: "<?php return ['@SITE@', @GENERATION@, '@PLATFORM@', '@KIND@'];".to_owned(),
-        };
-        let now = Timestamp::from_parts(1, 0);
-        let code =
-            with_settings(&fixture.trees, &root, &settings, &facts, &SiteKind::Live, None, now).unwrap();
-        let entry = fixture.trees.entry_at(&code, &settings.file).unwrap().unwrap();
-        let Node::File(content) = entry.node else { panic!("{entry:?}") };
-        let mut text = vec![0; content.size() as usize];
-        fixture.trees.objects.read_at(&content, 0, &mut text).unwrap();
-        assert_eq!(text, b"<?php return ['example.com', 12, 'two', 'live'];");
-        assert_eq!((entry.attributes.uid, entry.attributes.mode), (root.attributes.uid, 0o640));
     }
 }

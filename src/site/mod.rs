@@ -19,8 +19,9 @@ pub(crate) mod testing;
 
 pub use facts::{DatabaseFacts, Facts, Place};
 pub use recipe::{
-    Check, Command, DatabaseFilesError, DatabaseRecipe, Detect, Engine, Expectation, ExpectedPage, Library,
-    Mode, Recipe, RecipeError, SanitizeRecipe, Settings, UpdateRecipe, User, VersionSource,
+    Check, Command, DatabaseFile, DatabaseFilesError, DatabaseRecipe, Detect, Engine, Expectation,
+    ExpectedPage, Library, Mode, Recipe, RecipeError, SanitizeRecipe, Settings, UpdateRecipe, User,
+    VersionSource, WithSettings,
 };
 pub use records::{
     DatabaseBinding, Generation, GenerationName, GenerationState, LivePointer, Platform, Site, SiteKind,

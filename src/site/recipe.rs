@@ -3,6 +3,7 @@
 mod command;
 mod database;
 mod library;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -12,11 +13,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer};
 
 pub use command::{Check, Command, Expectation, ExpectedPage};
-pub use database::{DatabaseFilesError, DatabaseRecipe, Engine};
+pub use database::{DatabaseFile, DatabaseFilesError, DatabaseRecipe, Engine};
 pub use library::Library;
+pub use settings::{Settings, WithSettings};
 
 use super::records::is_within;
-use super::{DatabaseFacts, Facts, SiteKind};
 use crate::base::{FileError, RelativePath, files};
 
 /// Seconds a command may take where neither it nor the recipe says otherwise. Database updates of large sites take
@@ -132,17 +133,6 @@ pub struct VersionSource {
     pub after: String,
 }
 
-/// A settings file.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The file within the site's directory.
-    pub file: RelativePath,
-    /// Its text, with `@SITE@`, `@GENERATION@`, `@PLATFORM@` and `@KIND@` (`live` or `clone`) replaced, and with
-    /// `@DATABASE_NAME@` and the like where the site's database is on a server.
-    pub text: String,
-}
-
 /// Who runs the commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum User {
@@ -254,22 +244,11 @@ impl Recipe {
     }
 
     fn contradiction(&self) -> Option<String> {
-        let databases = self.database.iter().flat_map(|database| {
-            std::iter::once(&database.file)
-                .chain(&database.additional)
-                .filter(|_| database.engine == Engine::Sqlite)
-        });
-        for file in databases {
-            if let Some(directory) = self.data.iter().find(|directory| is_within(file, directory)) {
-                return Some(format!(
-                    "the database {file} is in the data directory {directory}, which all generations of a site \
-                     share; a database belongs to one generation: keep it in a directory of its own"
-                ));
-            }
-            let (directory, name) = file.as_str().rsplit_once('/').unwrap_or(("", file.as_str()));
-            if directory.contains('*') || name.matches('*').count() > 1 {
-                return Some(format!("{file}: only the last component may contain a '*', and only one"));
-            }
+        if let Some(reason) = self.database.as_ref().and_then(|database| self.wrong_in_database(database)) {
+            return Some(reason);
+        }
+        if let Some(reason) = self.settings.as_ref().and_then(|settings| self.wrong_in_settings(settings)) {
+            return Some(reason);
         }
         for (place, outer) in self.data.iter().enumerate() {
             if let Some(inner) =
@@ -288,6 +267,40 @@ impl Recipe {
         }
         None
     }
+
+    fn wrong_in_database(&self, database: &DatabaseRecipe) -> Option<String> {
+        let tells = self.settings.as_ref().is_some_and(Settings::names_file);
+        for file in database.file.iter().chain(&database.additional) {
+            let (directory, name) = file.as_str().rsplit_once('/').unwrap_or(("", file.as_str()));
+            if directory.contains('*') || name.matches('*').count() > 1 {
+                return Some(format!("{file}: only the last component may contain a '*', and only one"));
+            }
+            let data = self.data.iter().find(|directory| is_within(file, directory));
+            if let Some(directory) = data.filter(|_| !tells) {
+                return Some(format!(
+                    "the database {file} is in the data directory {directory}, which all generations of a site \
+                     share; a database belongs to one generation: add [settings] with @DATABASE@ in its text, so \
+                     that the application learns where the database is moved to"
+                ));
+            }
+        }
+        let data = self.data.iter().find(|data| is_within(&database.directory, data))?;
+        Some(format!("the directory {} for databases is in the data directory {data}", database.directory))
+    }
+
+    fn wrong_in_settings(&self, settings: &Settings) -> Option<String> {
+        if settings.included_by.is_some() != settings.include.is_some() {
+            return Some("[settings] has one of `included_by` and `include` without the other".to_owned());
+        }
+        if settings.included_by.as_ref() == Some(&settings.file) {
+            return Some(format!("the settings file {} cannot include itself", settings.file));
+        }
+        let mut files = std::iter::once(&settings.file).chain(&settings.included_by);
+        let file = files.find(|file| self.data.iter().any(|data| is_within(file, data)))?;
+        Some(format!(
+            "the settings file {file} is in a data directory, which all generations of a site share"
+        ))
+    }
 }
 
 fn missing(paths: impl Iterator<Item = PathBuf>) -> Result<Vec<PathBuf>, FileError> {
@@ -298,40 +311,6 @@ fn missing(paths: impl Iterator<Item = PathBuf>) -> Result<Vec<PathBuf>, FileErr
         }
     }
     Ok(missing)
-}
-
-impl Settings {
-    /// Whether the file tells the application which database on a server is its own.
-    pub fn names_database(&self) -> bool {
-        ["@DATABASE_NAME@", "@DATABASE_USER@", "@DATABASE_PASSWORD@"]
-            .iter()
-            .all(|mark| self.text.contains(mark))
-    }
-
-    /// The file's text for one generation. Only names are put in (and paths and passwords that are as plain), which
-    /// have no character that any language's quoted strings treat specially. What is said of a database is left empty
-    /// where there is none on a server.
-    pub fn render(&self, facts: &Facts, kind: &SiteKind, database: Option<&DatabaseFacts>) -> String {
-        let kind = match kind {
-            SiteKind::Live => "live",
-            SiteKind::Clone { .. } => "clone",
-        };
-        let of = |value: fn(&DatabaseFacts) -> &String| {
-            database.map(|facts| value(facts).as_str()).unwrap_or_default()
-        };
-        self.text
-            .replace("@DATABASE_ENGINE@", of(|facts| &facts.engine))
-            .replace("@DATABASE_HOST@", of(|facts| &facts.host))
-            .replace("@DATABASE_PORT@", of(|facts| &facts.port))
-            .replace("@DATABASE_SOCKET@", of(|facts| &facts.socket))
-            .replace("@DATABASE_NAME@", of(|facts| &facts.name))
-            .replace("@DATABASE_USER@", of(|facts| &facts.user))
-            .replace("@DATABASE_PASSWORD@", of(|facts| &facts.password))
-            .replace("@SITE@", facts.generation.site.as_str())
-            .replace("@GENERATION@", &facts.generation.number.to_string())
-            .replace("@PLATFORM@", facts.platform.as_str())
-            .replace("@KIND@", kind)
-    }
 }
 
 impl VersionSource {

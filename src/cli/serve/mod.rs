@@ -11,17 +11,17 @@ use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use super::config::DEFAULT_CONFIG;
 use super::context::{Context, Ended, Ending};
 use super::logger;
-use crate::base::files;
 use crate::control::Failure;
 use crate::daemon::{self, ServeOptions};
 
 /// Where the namespace is mounted unless told otherwise.
 const DEFAULT_ROOT: &str = "/var/aegir/sitefs";
 
-/// Where recipes of one's own are, unless told otherwise, if it exists.
-const DEFAULT_RECIPES: &str = "/etc/sitefs/recipes";
+/// Where recipes of one's own are, unless told otherwise: a directory beside the configuration file.
+const RECIPES_NAME: &str = "recipes";
 
 /// Start the daemon: mounts, control socket, jobs
 ///
@@ -57,16 +57,22 @@ impl Serve {
         let root = root.map_or(Path::new(DEFAULT_ROOT), PathBuf::as_path);
         let root = std::path::absolute(root)
             .map_err(|error| Failure::usage("--root needs a directory").because(&error))?;
-        let own_recipes = files::metadata(Path::new(DEFAULT_RECIPES)).is_ok_and(|found| found.is_some());
         Ok(ServeOptions {
             store: context.store.clone(),
             root,
-            recipes: config.recipes.clone().or_else(|| own_recipes.then(|| PathBuf::from(DEFAULT_RECIPES))),
+            recipes: config.recipes.clone().map_or_else(|| beside(context.config_file.as_deref()), Ok)?,
             php: config.php.as_ref().map_or_else(|| "php".to_owned(), |php| php.display().to_string()),
             passthrough: !self.no_passthrough,
             schedule: config.schedule(),
         })
     }
+}
+
+/// The directory of recipes that goes with a configuration file.
+fn beside(config: Option<&Path>) -> Result<PathBuf, Failure> {
+    let config = std::path::absolute(config.unwrap_or(Path::new(DEFAULT_CONFIG)))
+        .map_err(|error| Failure::usage("--config needs a file").because(&error))?;
+    Ok(config.with_file_name(RECIPES_NAME))
 }
 
 /// Serves in this process until a signal or a command stops it.

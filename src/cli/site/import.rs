@@ -59,6 +59,13 @@ impl Import {
                 ("  document root", site.document_root.clone()),
                 ("  live link", imported.live_link.clone()),
             ]);
+            for moved in &imported.moved {
+                page.note(format!(
+                    "the database {} is kept as {}, as uploads are shared by all generations and a database belongs \
+                     to one; the site's settings are told",
+                    moved.from, moved.to
+                ));
+            }
             for skipped in &imported.skipped {
                 page.note(format!("left out: {}: {}", skipped.path, skipped.reason));
             }

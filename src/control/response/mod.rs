@@ -25,8 +25,8 @@ pub use platform::{
 };
 pub use retention::{Collected, PruneDecision, Pruned};
 pub use site::{
-    DatabaseInfo, GenerationInfo, GenerationState, SettingValue, SiteCloned, SiteDetails, SiteImported,
-    SiteRemoved, SiteSummary, Sites, SkippedFile,
+    DatabaseInfo, GenerationInfo, GenerationState, MovedFile, SettingValue, SiteCloned, SiteDetails,
+    SiteImported, SiteRemoved, SiteSummary, Sites, SkippedFile,
 };
 pub use snapshot::{
     DatabaseCapture, Restored, SnapshotDetails, SnapshotLog, SnapshotSummary, SnapshotTaken, Tagged,

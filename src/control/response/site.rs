@@ -123,6 +123,15 @@ pub struct SkippedFile {
     pub reason: String,
 }
 
+/// A file that is kept elsewhere than it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedFile {
+    /// Where it was, below the site's directory.
+    pub from: RelativePath,
+    /// Where it is.
+    pub to: RelativePath,
+}
+
 /// Answer to `site import`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SiteImported {
@@ -138,6 +147,8 @@ pub struct SiteImported {
     pub nodes: u64,
     /// The sizes of the files.
     pub size_bytes: u64,
+    /// Databases that were in a data directory.
+    pub moved: Vec<MovedFile>,
     /// What was left out.
     pub skipped: Vec<SkippedFile>,
     /// How long it took.

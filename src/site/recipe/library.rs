@@ -51,6 +51,22 @@ impl Library {
         Ok(library)
     }
 
+    /// The recipe of a name, as [`Library::load`] and [`Library::get`]; others in the directory are not looked at.
+    pub fn find(directory: &Path, name: &str) -> Result<Recipe, RecipeError> {
+        // A name is a component of a path only if nothing leads elsewhere.
+        let own =
+            Some(directory.join(format!("{name}.toml"))).filter(|path| path.parent() == Some(directory));
+        match own {
+            Some(path) if files::metadata(&path)?.is_some() => {
+                Recipe::parse(name, &files::read_to_string(&path)?, &path.display().to_string())
+            }
+            _ => match Library::built_in().recipes.remove(name) {
+                Some(recipe) => Ok(recipe),
+                None => Library::load(directory)?.get(name).cloned(),
+            },
+        }
+    }
+
     /// The recipe of a name.
     pub fn get(&self, name: &str) -> Result<&Recipe, RecipeError> {
         self.recipes.get(name).ok_or_else(|| RecipeError::Unknown {

@@ -94,6 +94,9 @@ fn mistakes_are_shown_with_their_line_and_the_known_keys() {
         ("title = 'x'\n[[check]]\nrun = 'y'\nstatus = 200", "are for a check with `page`"),
         ("title = 'x'\n[[check]]\npage = 'http://a/'", "must start with a slash"),
         ("title = 'x'\n[database]\nengine = 'oracle'\nfile = 'x'", "sqlite"),
+        ("title = 'x'\n[database]\nengine = 'sqlite'\nfile = 3", "a path, or a list of paths"),
+        ("title = 'x'\n[database]\nengine = 'sqlite'\nfile = []", "is empty"),
+        ("title = 'x'\n[database]\nengine = 'sqlite'\nfile = ['../x']", "must not contain"),
     ] {
         let text = error(mistake);
         assert!(text.contains(part), "{part:?} is not in:\n{text}");
@@ -104,6 +107,14 @@ fn mistakes_are_shown_with_their_line_and_the_known_keys() {
 fn contradictions_are_refused() {
     for (mistake, part) in [
         ("data = ['files']\ndatabase = { engine = 'sqlite', file = 'files/.ht.sqlite' }", "all generations"),
+        (
+            "data = ['files']\ndatabase = { engine = 'sqlite', file = 'x', directory = 'files/x' }\n\
+             settings = { file = 'y', text = '@DATABASE@' }",
+            "the directory files/x for databases",
+        ),
+        ("settings = { file = 'x', text = '', include = 'y' }", "without the other"),
+        ("settings = { file = 'x', text = '', include = 'y', included_by = 'x' }", "itself"),
+        ("data = ['files']\nsettings = { file = 'files/x', text = '' }", "data directory"),
         ("data = ['files', 'files/css']", "named by files already"),
         ("data = ['files', 'files']", "named by files already"),
         ("database = { engine = 'sqlite', file = '*/x.sqlite' }", "only the last component"),
@@ -159,7 +170,7 @@ fn the_main_database_is_the_one_that_is_no_additional_one() {
     let library = Library::built_in();
     let database = library.get("mediawiki").unwrap().database.as_ref().unwrap();
     let names = || -> Result<Vec<String>, DatabaseFilesError> {
-        let files = database.files_in(directory.path())?;
+        let files = database.files_in(directory.path(), None)?;
         Ok(files.into_iter().map(String::from).collect())
     };
     assert_eq!(names().unwrap(), Vec::<String>::new());
@@ -176,6 +187,55 @@ fn the_main_database_is_the_one_that_is_no_additional_one() {
     assert!(ambiguous.contains("database/other.sqlite, database/wiki.sqlite"), "{ambiguous}");
 }
 
+/// Found, and where they are kept.
+fn placed(recipe: &Recipe, site: &Path) -> Result<Vec<(String, String)>, DatabaseFilesError> {
+    let found = recipe.database.as_ref().unwrap().files_in(site, None)?;
+    let placed = recipe.place_database(site, found)?;
+    Ok(placed.into_iter().map(|file| (file.found.into(), file.kept.into())).collect())
+}
+
+#[test]
+fn a_database_among_the_uploads_is_kept_out_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let site = directory.path();
+    let own = |settings: &str| {
+        parse(&format!(
+            "title = 'x'\ndata = ['files']\n{settings}\n[database]\nengine = 'sqlite'\n\
+             file = ['database/*.sqlite', 'files/.ht.sqlite', 'site.db']\nadditional = ['files/*.queue']"
+        ))
+        .unwrap()
+    };
+    let recipe = own("settings = { file = 'x', text = '@DATABASE@' }");
+    assert_eq!(placed(&recipe, site).unwrap(), []);
+    fs::create_dir(site.join("files")).unwrap();
+    for name in [".ht.sqlite", ".ht.sqlite-wal", ".ht.sqlite-shm", "jobs.queue", "jobs.queue-journal"] {
+        fs::write(site.join("files").join(name), "").unwrap();
+    }
+    let pair = |found: &str, kept: &str| (found.to_owned(), kept.to_owned());
+    assert_eq!(
+        placed(&recipe, site).unwrap(),
+        [pair("files/.ht.sqlite", "database/.ht.sqlite"), pair("files/jobs.queue", "database/jobs.queue")]
+    );
+    // Named by the administrator, and in no data directory.
+    let named = recipe.place_database(site, vec!["site.db".parse().unwrap()]).unwrap();
+    assert_eq!((named[0].is_moved(), named[0].kept.as_str()), (false, "site.db"));
+    // A path that would end the quotes around it.
+    let quoted = recipe.place_database(site, vec!["it's.db".parse().unwrap()]).unwrap_err();
+    assert!(matches!(quoted, DatabaseFilesError::Unquotable { .. }), "{quoted}");
+    // What is there already is never taken for the database, nor lost.
+    fs::create_dir(site.join("database")).unwrap();
+    fs::write(site.join("database/.ht.sqlite"), "").unwrap();
+    let several = placed(&recipe, site).unwrap_err().to_string();
+    assert!(several.contains("database/.ht.sqlite, files/.ht.sqlite"), "{several}");
+    let occupied = recipe.place_database(site, vec!["files/.ht.sqlite".parse().unwrap()]).unwrap_err();
+    assert!(matches!(occupied, DatabaseFilesError::Occupied { .. }), "{occupied}");
+    // Without a way to tell the application, nothing is moved.
+    let mut silent = recipe.clone();
+    silent.settings = None;
+    let shared = silent.place_database(site, vec!["files/.ht.sqlite".parse().unwrap()]).unwrap_err();
+    assert!(shared.to_string().contains("all generations"), "{shared}");
+}
+
 /// The TOML in the documentation, which people copy.
 #[test]
 fn the_documentation_shows_recipes_that_can_be_read() {
@@ -183,7 +243,10 @@ fn the_documentation_shows_recipes_that_can_be_read() {
     let blocks: Vec<&str> =
         text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     let titles: Vec<String> = blocks.iter().map(|block| parse(block).unwrap().title).collect();
-    assert_eq!(titles, ["An example of commands", "Guestbook"]);
+    assert_eq!(
+        titles,
+        ["A shop that keeps its database among its uploads", "An example of commands", "Guestbook"]
+    );
 }
 
 /// Every key that the format has is explained.

@@ -1,0 +1,181 @@
+//! The settings file that sitefs writes into each generation of a site, and the line by which the application's own
+//! settings include it.
+//!
+//! Both are a function of the recipe, the generation and where its database is, so writing them again changes
+//! nothing.
+
+use serde::Deserialize;
+
+use crate::base::{RelativePath, Timestamp};
+use crate::objects::FileContent;
+use crate::site::{DatabaseFacts, Facts, SiteKind};
+use crate::trees::{Attributes, Entry, Node, Root, Trees, TreesError};
+
+/// The longest file, in bytes, that a line is added to. Settings are written by people; more is something else.
+const INCLUDING_BYTES_MAX: u64 = 4 << 20;
+
+/// What stands for the path of the database in the text of a settings file.
+const DATABASE: &str = "@DATABASE@";
+
+/// A settings file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The file within the site's directory.
+    pub file: RelativePath,
+    /// Its text, with `@SITE@`, `@GENERATION@`, `@PLATFORM@`, `@KIND@` (`live` or `clone`) and `@DATABASE@` (the path
+    /// of the SQLite database below the site's directory, or nothing) replaced.
+    pub text: String,
+    /// The application's own file, within the site's directory, that has to include this one.
+    pub included_by: Option<RelativePath>,
+    /// The text that does so: added at the end of `included_by` unless it is in there.
+    pub include: Option<String>,
+}
+
+/// A site's tree with its settings file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WithSettings {
+    /// The tree.
+    pub root: Root,
+    /// Why the application's own settings do not include the file, for people; `None`: they do, or the recipe does
+    /// not say how.
+    pub not_included: Option<String>,
+}
+
+impl Settings {
+    /// Whether the file says where the SQLite database is.
+    pub fn names_file(&self) -> bool {
+        self.text.contains(DATABASE)
+    }
+
+    /// Whether the file tells the application which database on a server is its own.
+    pub fn names_server(&self) -> bool {
+        ["@DATABASE_NAME@", "@DATABASE_USER@", "@DATABASE_PASSWORD@"]
+            .iter()
+            .all(|mark| self.text.contains(mark))
+    }
+
+    /// The file's text for one generation. Only names are put in (and paths and passwords that are as plain), which
+    /// have no character that any language's quoted strings treat specially. What is said of a database is left empty
+    /// where there is none in a `file`, or none on a `server`.
+    pub fn render(
+        &self,
+        facts: &Facts,
+        kind: &SiteKind,
+        file: Option<&RelativePath>,
+        server: Option<&DatabaseFacts>,
+    ) -> String {
+        let kind = match kind {
+            SiteKind::Live => "live",
+            SiteKind::Clone { .. } => "clone",
+        };
+        let file = file.filter(|path| is_quotable(path)).map_or("", RelativePath::as_str);
+        let of = |value: fn(&DatabaseFacts) -> &String| {
+            server.map(|facts| value(facts).as_str()).unwrap_or_default()
+        };
+        self.text
+            .replace("@DATABASE_ENGINE@", of(|facts| &facts.engine))
+            .replace("@DATABASE_HOST@", of(|facts| &facts.host))
+            .replace("@DATABASE_PORT@", of(|facts| &facts.port))
+            .replace("@DATABASE_SOCKET@", of(|facts| &facts.socket))
+            .replace("@DATABASE_NAME@", of(|facts| &facts.name))
+            .replace("@DATABASE_USER@", of(|facts| &facts.user))
+            .replace("@DATABASE_PASSWORD@", of(|facts| &facts.password))
+            .replace("@SITE@", facts.generation.site.as_str())
+            .replace("@GENERATION@", &facts.generation.number.to_string())
+            .replace("@PLATFORM@", facts.platform.as_str())
+            .replace("@KIND@", kind)
+            .replace(DATABASE, file)
+    }
+
+    /// The tree `root` of a site, whole or its code alone, with this file saying `text`, included by the
+    /// application's own settings.
+    ///
+    /// The file is owned by, and can be read by, whoever the file that includes it is; without one it is owned as
+    /// the tree's root and readable by its group. What is right already stays as it is, times too.
+    pub fn write(
+        &self,
+        trees: &Trees,
+        root: &Root,
+        text: &str,
+        now: Timestamp,
+    ) -> Result<WithSettings, TreesError> {
+        let mut root = root.clone();
+        let mut not_included = None;
+        let mut readers = Attributes {
+            mode: 0o640,
+            uid: root.attributes.uid,
+            gid: root.attributes.gid,
+            ..Attributes::default()
+        };
+        if let (Some(path), Some(include)) = (&self.included_by, &self.include) {
+            match trees.entry_at(&root, path)? {
+                Some(Entry { attributes, node: Node::File(content) })
+                    if content.size() <= INCLUDING_BYTES_MAX =>
+                {
+                    readers = Attributes {
+                        mode: attributes.mode & 0o666,
+                        uid: attributes.uid,
+                        gid: attributes.gid,
+                        ..Attributes::default()
+                    };
+                    if let Some(including) = including(&read(trees, &content)?, include) {
+                        let node = Node::File(write(trees, &including)?);
+                        let entry = Entry { attributes: Attributes { mtime: now, ..attributes }, node };
+                        root = trees.replace_at(&root, path, Some(entry))?;
+                    }
+                }
+                Some(Entry { node: Node::File(_), .. }) => {
+                    not_included = Some(format!("{path} is too long for a file of settings"));
+                }
+                Some(_) => not_included = Some(format!("{path} is not a regular file")),
+                None => not_included = Some(format!("there is no {path}")),
+            }
+        }
+        let node = Node::File(write(trees, text.as_bytes())?);
+        let found = trees.entry_at(&root, &self.file)?;
+        let mtime = match &found {
+            Some(found) if found.node == node => found.attributes.mtime,
+            _ => now,
+        };
+        let entry = Entry { attributes: Attributes { mtime, ..readers }, node };
+        if found.as_ref() != Some(&entry) {
+            root = trees.replace_at(&root, &self.file, Some(entry))?;
+        }
+        Ok(WithSettings { root, not_included })
+    }
+}
+
+/// Whether a path means itself within quotes, in any language.
+pub(super) fn is_quotable(path: &RelativePath) -> bool {
+    let quotes = |character: char| "'\"\\$`%@{}".contains(character) || character.is_control();
+    !path.as_str().contains(quotes)
+}
+
+/// `text` with the lines `include` at its end, but in front of a tag that closes PHP there; `None` when it has them.
+fn including(text: &[u8], include: &str) -> Option<Vec<u8>> {
+    let include = include.trim();
+    if include.is_empty() || text.windows(include.len()).any(|part| part == include.as_bytes()) {
+        return None;
+    }
+    let body = text.trim_ascii_end();
+    let (body, closing) = match body.strip_suffix(b"?>") {
+        Some(open) => (open, &b"?>\n"[..]),
+        None => (body, &b""[..]),
+    };
+    Some([body, b"\n\n", include.as_bytes(), b"\n", closing].concat())
+}
+
+fn read(trees: &Trees, content: &FileContent) -> Result<Vec<u8>, TreesError> {
+    let mut bytes = vec![0; usize::try_from(content.size()).expect("the limit fits into memory")];
+    let length = trees.objects.read_at(content, 0, &mut bytes)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+fn write(trees: &Trees, text: &[u8]) -> Result<FileContent, TreesError> {
+    Ok(trees.objects.put_file(&mut &text[..], text.len() as u64)?)
+}
+
+#[cfg(test)]
+mod tests;
