@@ -24,6 +24,8 @@ pub(super) struct Config {
     pub(super) recipes: Option<PathBuf>,
     /// The PHP program that recipes' commands run.
     pub(super) php: Option<PathBuf>,
+    /// How long the longest request takes, in seconds.
+    pub(super) drain_seconds: Option<u32>,
     /// What the daemon does without anybody asking.
     #[serde(default)]
     pub(super) schedule: ScheduleConfig,
@@ -83,12 +85,13 @@ mod tests {
     #[test]
     fn an_empty_file_says_nothing_and_every_key_is_read() {
         assert_eq!(Config::parse(""), Ok(Config::default()));
-        let text = "store = '/s'\nroot = '/r'\nrecipes = '/c'\nphp = 'php8.4'\n";
+        let text = "store = '/s'\nroot = '/r'\nrecipes = '/c'\nphp = 'php8.4'\ndrain_seconds = 5\n";
         let config = Config::parse(text).unwrap();
         assert_eq!(config.store, Some("/s".into()));
         assert_eq!(config.root, Some("/r".into()));
         assert_eq!(config.recipes, Some("/c".into()));
         assert_eq!(config.php, Some("php8.4".into()));
+        assert_eq!(config.drain_seconds, Some(5));
     }
 
     #[test]
@@ -102,7 +105,7 @@ mod tests {
             .fold(String::new(), |text, line| text + line + "\n");
         let config = Config::parse(&used).unwrap();
         assert!(config.store.is_some() && config.root.is_some());
-        assert!(config.recipes.is_some() && config.php.is_some());
+        assert!(config.recipes.is_some() && config.php.is_some() && config.drain_seconds.is_some());
         assert!(config.schedule.snapshots.is_some() && config.schedule.gc.is_some());
         let Keep { hourly, daily, weekly, monthly } = config.retention;
         assert!([hourly, daily, weekly, monthly].iter().all(|count| *count > 0));

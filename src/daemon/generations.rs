@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Daemon;
+use super::draining::{forget_departure, note_departure};
 use crate::base::{Lane, PlatformName, SiteName, Timestamp};
 use crate::control::Failure;
 use crate::control::response::GenerationRef;
@@ -79,6 +80,7 @@ impl Daemon {
             }
             let generation = tx.get::<Generation>(&key)?;
             tx.remove::<Generation>(&key)?;
+            forget_departure(tx, &key)?;
             Ok(generation)
         })?;
         if let Some(generation) = removed {
@@ -129,9 +131,10 @@ impl Daemon {
                 generation.state = state;
                 tx.put(&name.key(), &generation)?;
             }
-            let pointer = LivePointer { generation: to, previous: Some(from), switched: Timestamp::now() };
+            let now = Timestamp::now();
+            let pointer = LivePointer { generation: to, previous: Some(from), switched: now };
             tx.put(site.as_str(), &pointer)?;
-            Ok(())
+            note_departure(tx, &old_name, now)
         });
         if let Err(failure) = switched {
             new_volume.set_access(access(new.state));
@@ -251,7 +254,7 @@ pub(super) fn volume_number(number: u64) -> Result<u32, Failure> {
 
 /// The lane of a platform that does not show the site's live generation; the first when neither does, unless only
 /// the second is unused.
-fn free_lane<'a>(others: impl Iterator<Item = &'a Generation>, platform: &PlatformName) -> Lane {
+pub(super) fn free_lane<'a>(others: impl Iterator<Item = &'a Generation>, platform: &PlatformName) -> Lane {
     let shown: Vec<&Generation> =
         others.filter(|other| &other.platform == platform && other.is_shown()).collect();
     let used = |lane: Lane| shown.iter().any(|other| other.lane == lane);

@@ -14,6 +14,7 @@ mod clones;
 mod collection;
 mod databases;
 mod differences;
+mod draining;
 mod expiry;
 mod failure;
 mod generations;

@@ -206,6 +206,10 @@ impl Operations for RunOperations<'_> {
         Ok(Changes { files, tables })
     }
 
+    fn wait_for_lane(&self, site: &SiteName, platform: &PlatformName) -> Result<(), Failure> {
+        Ok(self.daemon.wait_for_lane(site, platform, self.events)?)
+    }
+
     fn hold_writes(&self, generation: &GenerationName) -> Result<HoldId, Failure> {
         let generation = self.daemon.generation(generation)?;
         let counter = |tx: &mut crate::history::Transaction<'_>| tx.next_number(HOLD_COUNTER);

@@ -125,6 +125,7 @@ impl Daemon {
                 (root, self.platform_of_snapshot(snapshot, live)?, revision.to_string())
             }
         };
+        self.wait_for_lane(&site.name, &platform.name, events)?;
         let hold = self.hold_writes(live)?;
         let captured = self.take(site, live, Some(&hold))?;
         let root = self.with_state_of(site, code, &captured.root)?;
@@ -168,6 +169,7 @@ impl Daemon {
         let live = self.live_generation(&site.name)?;
         let platform = self.platform(&live.platform)?;
         let whole = self.import_code(&site, &request.directory, events)?;
+        self.wait_for_lane(&site.name, &platform.name, events)?;
         let hold = self.hold_writes(&live)?;
         let captured = self.take(&site, &live, Some(&hold))?;
         let whole = self.with_state_of(&site, whole, &captured.root)?;
@@ -249,6 +251,7 @@ impl Daemon {
                     Some(platform) => platform,
                     None => self.platform_of_snapshot(snapshot, live)?,
                 };
+                self.wait_for_lane(&site.name, &platform.name, events)?;
                 let next = self.generation_from(site, snapshot, &platform)?;
                 self.switch_to(site, live, &next.name, events)
             }
@@ -277,6 +280,10 @@ impl Daemon {
         if &live.name == to {
             return Err(Failure::usage(format!("generation {to} is live already")));
         }
+        let retired = self.generation(to)?;
+        if !retired.is_shown() {
+            self.wait_for_lane(&site.name, &retired.platform, events)?;
+        }
         let next = self.show_generation(to)?;
         let hold = self.hold_writes(live)?;
         let switch_seconds = self.switch_held(site, live, &next, hold, events)?;
@@ -293,6 +300,7 @@ impl Daemon {
         events: &dyn Events,
     ) -> Result<Switched, Failure> {
         let started = Instant::now();
+        self.wait_for_lane(&site.name, &platform.name, events)?;
         let hold = self.hold_writes(live)?;
         let captured = self.take(site, live, Some(&hold))?;
         captured.warn_of_unstable(events);

@@ -41,6 +41,8 @@ pub struct ServeOptions {
     pub passthrough: bool,
     /// What is done without anybody asking.
     pub schedule: Schedule,
+    /// How long requests to a generation that is no longer live may take, before its place shows another.
+    pub drain: Duration,
 }
 
 /// Creates a store.

@@ -1,6 +1,7 @@
 //! The verbs on sites that change no files: list, show, set, remove.
 
 use super::Daemon;
+use super::draining::forget_departure;
 use crate::base::SiteName;
 use crate::control::response::{
     DatabaseInfo, GenerationInfo, GenerationState as ShownState, SettingValue, SiteDetails, SiteRemoved,
@@ -40,7 +41,7 @@ impl Daemon {
             .generations(name)?
             .iter()
             .map(|generation| self.generation_info(generation))
-            .collect::<Vec<_>>();
+            .collect::<Result<Vec<_>, _>>()?;
         generations.reverse();
         let mut runs = Journal::list(&self.store.catalog, name)?;
         runs.reverse();
@@ -97,6 +98,7 @@ impl Daemon {
             tx.remove::<Site>(name)?;
             for (key, _) in &generations {
                 tx.remove::<Generation>(key)?;
+                forget_departure(tx, key)?;
             }
             for (key, _) in &snapshots {
                 tx.remove::<SnapshotRecord>(key)?;
@@ -180,12 +182,13 @@ impl Daemon {
         self.root.join("sites").join(site.as_str()).display().to_string()
     }
 
-    fn generation_info(&self, generation: &Generation) -> GenerationInfo {
-        GenerationInfo {
+    fn generation_info(&self, generation: &Generation) -> Result<GenerationInfo, Failure> {
+        Ok(GenerationInfo {
             generation: generation.name.number,
             state: match generation.state {
                 GenerationState::Prepared => ShownState::Staged,
                 GenerationState::Live => ShownState::Live,
+                GenerationState::Previous if self.is_draining(generation)? => ShownState::Draining,
                 GenerationState::Previous => ShownState::Previous,
                 GenerationState::Retired => ShownState::Retired,
             },
@@ -194,7 +197,7 @@ impl Daemon {
             created: generation.created.into(),
             snapshot: generation.snapshot.map(|snapshot| snapshot.to_string()),
             path: self.generation_path(&generation.name).display().to_string(),
-        }
+        })
     }
 }
 

@@ -36,6 +36,11 @@ impl Volume {
         state.handles.iter().filter(|(_, open)| open.write).map(|(handle, _)| Handle(*handle)).collect()
     }
 
+    /// How many handles are open now, for whatever.
+    pub fn open_files(&self) -> usize {
+        self.state.lock().handles.len()
+    }
+
     /// Opens a file. With `past_program`, a file whose bytes are in one plain file may be answered by
     /// [`super::Served::Backing`]: all opens of a node at one time are of one manner, as the kernel requires.
     /// [`LiveError::Stale`]: the name stands for another node now; look it up again.

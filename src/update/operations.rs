@@ -225,6 +225,10 @@ pub trait Operations {
     /// What differs between a snapshot and what a generation holds now.
     fn compare(&self, snapshot: SnapshotId, generation: &GenerationName) -> Result<Changes, Failure>;
 
+    /// Waits until a new generation of the site can be shown on the platform without changing what requests that are
+    /// running have begun with.
+    fn wait_for_lane(&self, site: &SiteName, platform: &PlatformName) -> Result<(), Failure>;
+
     /// Begins to hold writes to a generation's database: when this returns, every write accepted before is
     /// committed, and none is accepted until the hold ends; who writes waits. Reading goes on.
     fn hold_writes(&self, generation: &GenerationName) -> Result<HoldId, Failure>;

@@ -141,6 +141,7 @@ impl Execution<'_> {
     }
 
     fn hold(&mut self) -> Result<String, Stop> {
+        self.engine.operations.wait_for_lane(&self.run.site, &self.run.to_platform)?;
         self.run.held = Some(self.engine.operations.now());
         let from = self.run.from.clone();
         if !self.run.read_only {

@@ -95,7 +95,11 @@ impl Place {
             .unwrap();
         fs::write(&gate, GATE).unwrap();
         fs::set_permissions(&gate, fs::Permissions::from_mode(0o755)).unwrap();
-        let config = format!("recipes = {:?}\nroot = {:?}\n", place.path("recipes"), place.path("root"));
+        let config = format!(
+            "recipes = {:?}\nroot = {:?}\ndrain_seconds = 0\n",
+            place.path("recipes"),
+            place.path("root")
+        );
         fs::write(place.path("config.toml"), config).unwrap();
         assert_eq!(place.sitefs(&["init"]).exit, 0);
         place.serve();

@@ -49,7 +49,7 @@ impl Bench {
         };
         fs::create_dir(bench.path("recipes")).unwrap();
         fs::write(bench.path("recipes/shop.toml"), RECIPE).unwrap();
-        let config = format!("recipes = '{}'\n", bench.path("recipes").display());
+        let config = format!("recipes = '{}'\ndrain_seconds = 0\n", bench.path("recipes").display());
         fs::write(bench.path("config.toml"), config).unwrap();
         watch(Arc::clone(&bench.daemon), Arc::clone(&bench.finished));
         bench.json(&["init"]);

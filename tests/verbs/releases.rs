@@ -200,3 +200,41 @@ fn code_alone_goes_back_and_leaves_the_database_as_it_is() {
     assert_eq!(bench.read("root/sites/shop/files/since.txt"), "since");
     bench.fails(2, &["rollback", "shop", "--code-only", "--to", "5"]);
 }
+
+#[test]
+fn a_place_that_was_live_shows_its_generation_until_its_requests_have_ended() {
+    let bench = Bench::with_site();
+    bench.stop();
+    let config = bench.read("config.toml").replace("drain_seconds = 0", "drain_seconds = 2");
+    bench.write("config.toml", &config);
+    bench.serve();
+    let deploy = |release: &str| {
+        fs::create_dir_all(bench.path(release)).unwrap();
+        bench.write(&format!("{release}/release"), release);
+        let ran = bench.sitefs(&["deploy", "shop", release]);
+        assert_eq!(ran.exit, 0, "{}", ran.stderr);
+        ran.stderr
+    };
+    // Into the lane that nobody was in.
+    assert!(!deploy("first").contains("waiting"));
+    assert_eq!(bench.json(&["site", "show", "shop"])["generations"][1]["state"], "draining");
+    // Back into the first one, where a request may be running: its file stays what it was, until it is closed.
+    let place = bench.path("platforms/one/web/sites/shop/settings.php");
+    let open = fs::File::open(&place).unwrap();
+    let closer = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_secs(4));
+        assert!(
+            fs::read_to_string(&place).unwrap().contains("$three"),
+            "the place changed while it was used"
+        );
+        drop(open);
+    });
+    assert!(deploy("second").contains("waiting"));
+    closer.join().unwrap();
+    assert_eq!(bench.read("platforms/one/web/sites/shop/release"), "second");
+    // Back to one that is shown nobody waits.
+    let ran = bench.sitefs(&["rollback", "shop"]);
+    assert!(ran.exit == 0 && !ran.stderr.contains("waiting"), "{}", ran.stderr);
+    assert_eq!(bench.read("root/sites/shop/release"), "first");
+    assert_eq!(bench.json(&["site", "show", "shop"])["generations"][2]["state"], "retired");
+}

@@ -6,6 +6,7 @@ mod notify;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -22,6 +23,9 @@ const DEFAULT_ROOT: &str = "/var/aegir/sitefs";
 
 /// Where recipes of one's own are, unless told otherwise: a directory beside the configuration file.
 const RECIPES_NAME: &str = "recipes";
+
+/// How long a request may take unless told otherwise: as long as nginx waits for PHP.
+const DRAIN_SECONDS_DEFAULT: u32 = 60;
 
 /// Start the daemon: mounts, control socket, jobs
 ///
@@ -64,6 +68,7 @@ impl Serve {
             php: config.php.as_ref().map_or_else(|| "php".to_owned(), |php| php.display().to_string()),
             passthrough: !self.no_passthrough,
             schedule: config.schedule(),
+            drain: Duration::from_secs(u64::from(config.drain_seconds.unwrap_or(DRAIN_SECONDS_DEFAULT))),
         })
     }
 }

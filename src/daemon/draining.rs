@@ -1,0 +1,108 @@
+//! When a lane may show another generation.
+//!
+//! What a request has begun with must not change under its path. A lane that was left goes on showing the generation
+//! that was live there, until the longest request has ended and what PHP remembers of paths is forgotten: after a
+//! time that the administrator sets, and then until nothing of the generation is open any more, which is waited for
+//! as long again, five times at most: a process may keep something open for ever.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::Daemon;
+use super::generations::free_lane;
+use crate::base::{PlatformName, SiteName, Timestamp};
+use crate::control::{Events, Failure};
+use crate::history::{Record, Transaction};
+use crate::site::{Generation, GenerationName, GenerationState};
+
+/// How often it is looked whether a lane is free.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How many times the drain time open files are waited for, the first included.
+const OPEN_TIMES_MAX: u32 = 6;
+
+/// When a generation was live for the last time. The key is the generation's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Departure {
+    at: Timestamp,
+}
+
+impl Record for Departure {
+    const TABLE: &'static str = "departures";
+    const VERSION: u8 = 1;
+}
+
+/// Writes down that a generation is no longer live.
+pub(super) fn note_departure(
+    transaction: &mut Transaction<'_>,
+    name: &GenerationName,
+    at: Timestamp,
+) -> Result<(), Failure> {
+    Ok(transaction.put(&name.key(), &Departure { at })?)
+}
+
+/// Forgets it with the generation.
+pub(super) fn forget_departure(transaction: &mut Transaction<'_>, key: &str) -> Result<(), Failure> {
+    transaction.remove::<Departure>(key)?;
+    Ok(())
+}
+
+impl Daemon {
+    /// Whether requests that began on a generation may still be running.
+    pub(super) fn is_draining(&self, generation: &Generation) -> Result<bool, Failure> {
+        let drain = self.options.drain;
+        if generation.state != GenerationState::Previous || drain.is_zero() {
+            return Ok(false);
+        }
+        let Some(departure) = self.store.catalog.get::<Departure>(&generation.name.key())? else {
+            return Ok(false);
+        };
+        let since = Timestamp::now().seconds_since(departure.at);
+        let open = self.volume(generation.volume)?.open_files() > 0;
+        let limit = drain.as_secs_f64() * if open { f64::from(OPEN_TIMES_MAX) } else { 1.0 };
+        Ok(since < limit)
+    }
+
+    /// Waits until the lane that the next generation of a site on a platform will get has drained. To be done before
+    /// writes are held. A clock that was set back makes nobody wait longer.
+    pub(super) fn wait_for_lane(
+        &self,
+        site: &SiteName,
+        platform: &PlatformName,
+        events: &dyn Events,
+    ) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let mut told = false;
+        while begun.elapsed() < self.options.drain * OPEN_TIMES_MAX {
+            let generations = self.generations(site)?;
+            let lane = free_lane(generations.iter(), platform);
+            let in_the_way = generations
+                .iter()
+                .find(|other| other.is_shown() && &other.platform == platform && other.lane == lane);
+            let Some(old) = in_the_way else { return Ok(()) };
+            if !self.is_draining(old)? {
+                return Ok(());
+            }
+            if events.cancelled() || self.is_stopping() {
+                return Err(Failure::failed(format!(
+                    "requests of generation {} may still be running",
+                    old.name
+                ))
+                .because_of(format!("the next generation on {platform} needs the place where it is shown"))
+                .hint("repeat the command in a minute"));
+            }
+            if !told {
+                told = true;
+                events.warn(format!(
+                    "waiting until requests that began on generation {} have ended: up to {} s, or as long as something \
+                     of it is open (drain_seconds in config.toml)",
+                    old.name,
+                    self.options.drain.as_secs()
+                ));
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+}
