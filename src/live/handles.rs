@@ -61,6 +61,8 @@ impl Volume {
             if let Body::Upper(upper) = &mut node.body {
                 upper.emptied = true;
                 (upper.size, upper.blocks) = (0, Some(0));
+                // Also when it is opened for reading only: what a freeze stored is not its content any more.
+                upper.stored = None;
             }
         }
         let node = self.node(&mut state, local)?;

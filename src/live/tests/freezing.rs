@@ -163,3 +163,22 @@ fn the_overlays_of_unknown_volumes_are_discarded() {
     }
     assert_eq!(store.upper_files(), 1);
 }
+
+#[test]
+fn a_file_emptied_by_a_reader_does_not_get_its_frozen_content_back() {
+    let mut store = Store::new();
+    let volume = store.volume();
+    let id = put(&volume, volume.root(), "a", b"frozen");
+    // The kernel reads from it, so that the freeze cannot let go of its upper file.
+    let reader = volume.open(id, READ, true).unwrap().handle;
+    volume.freeze().unwrap();
+    let emptying = OpenMode { read: true, write: false, truncate: true };
+    let emptied = volume.open(id, emptying, true).unwrap().handle;
+    volume.release(emptied).unwrap();
+    volume.release(reader).unwrap();
+    assert_eq!(content(&volume, id), b"");
+    volume.sync_contents().unwrap();
+    drop(volume);
+    store.crash();
+    assert_eq!(content(&store.volume(), id), b"");
+}
