@@ -42,6 +42,10 @@ impl Daemon {
             if let Some(made) = tx.get::<Generation>(&key)? {
                 return Ok::<_, Failure>(made);
             }
+            // It may have been removed since it was looked up: platforms have no lock.
+            if tx.get::<Platform>(new.platform.name.as_str())?.is_none() {
+                return Err(Failure::refused(format!("platform {} is being removed", new.platform.name)));
+            }
             let others = tx.list::<Generation>(&GenerationName::prefix(&new.name.site))?;
             let lane = free_lane(others.iter().map(|(_, other)| other), &new.platform.name);
             // What the lane showed of this site is retired from view by the newcomer.

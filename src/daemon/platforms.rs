@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Daemon;
 use super::volumes::LaneView;
-use crate::base::{Lane, PlatformName, RelativePath, SiteName, Timestamp, files};
+use crate::base::{Lane, PlatformName, RelativePath, Timestamp, files};
 use crate::control::response::{
     MountStatus, PlatformAdded, PlatformDetails, PlatformRemoved, PlatformSummary, PlatformVerification,
     Platforms,
@@ -27,7 +27,8 @@ impl Daemon {
             Failure::usage(format!("{} is not valid UTF-8", directory.display()))
                 .hint("web server configuration cannot name it: rename the directory")
         })?;
-        self.refuse_taken(&request.platform, &directory)?;
+        self.refuse_own(&directory)?;
+        refuse_taken(&request.platform, &directory, &self.store.catalog.list::<Platform>("")?)?;
         let sites = find_sites(&directory, request.sites.as_ref())?;
         let digest = digest_directory(&directory, std::slice::from_ref(&sites))?;
         let docroot = match &request.docroot {
@@ -53,10 +54,9 @@ impl Daemon {
             platform.version = recipe.version_of(&docroot)?;
         }
         self.store.catalog.write(|tx| {
-            if tx.get::<Platform>(platform.name.as_str())?.is_some() {
-                return Err(Failure::refused(format!("there is a platform {} already", platform.name)));
-            }
-            Ok(tx.put(platform.name.as_str(), &platform)?)
+            // Hashing the code takes a while, and another may have been added meanwhile.
+            refuse_taken(&platform.name, &directory, &tx.list::<Platform>("")?)?;
+            Ok::<_, Failure>(tx.put(platform.name.as_str(), &platform)?)
         })?;
         if let Err(failure) = self.attach_views(&platform) {
             self.detach_views(&platform)?;
@@ -103,15 +103,18 @@ impl Daemon {
     /// `platform remove`.
     pub(super) fn platform_remove(&self, name: &PlatformName) -> Result<PlatformRemoved, Failure> {
         let platform = self.platform(name)?;
-        let sites = self.sites_on(name)?;
-        if !sites.is_empty() {
-            let sites = sites.iter().map(SiteName::as_str).collect::<Vec<_>>().join(", ");
-            return Err(Failure::refused(format!("platform {name} has generations of: {sites}")).hint(
-                "move them to another platform (sitefs update, sitefs cutover) or remove them (sitefs site remove)",
-            ));
-        }
+        refuse_in_use(name, &self.store.catalog.list::<Generation>("")?)?;
+        // The views go first: a crash in between finds the record, and shows them again.
         self.detach_views(&platform)?;
-        self.store.catalog.write(|tx| tx.remove::<Platform>(name.as_str()).map_err(Failure::from))?;
+        let removed = self.store.catalog.write(|tx| {
+            // A generation may have been made there meanwhile.
+            refuse_in_use(name, &tx.list::<Generation>("")?)?;
+            Ok::<_, Failure>(tx.remove::<Platform>(name.as_str())?)
+        });
+        if let Err(failure) = removed {
+            self.attach_views(&platform)?;
+            return Err(failure);
+        }
         self.publish()?;
         Ok(PlatformRemoved { platform: name.clone(), directory: platform.directory })
     }
@@ -210,41 +213,49 @@ impl Daemon {
         })
     }
 
-    /// The sites that have a generation on a platform, each once.
-    fn sites_on(&self, name: &PlatformName) -> Result<Vec<SiteName>, Failure> {
-        let mut sites: Vec<SiteName> = self
-            .store
-            .catalog
-            .list::<Generation>("")?
-            .into_iter()
-            .filter(|(_, generation)| &generation.platform == name)
-            .map(|(_, generation)| generation.name.site)
-            .collect();
-        sites.dedup();
-        Ok(sites)
-    }
-
-    fn refuse_taken(&self, name: &PlatformName, directory: &Path) -> Result<(), Failure> {
+    fn refuse_own(&self, directory: &Path) -> Result<(), Failure> {
         if directory.starts_with(&self.root) || directory.starts_with(self.store.directory()) {
             return Err(Failure::refused(format!("{} belongs to sitefs itself", directory.display())));
         }
-        for (_, other) in self.store.catalog.list::<Platform>("")? {
-            if &other.name == name {
-                return Err(Failure::refused(format!("there is a platform {name} already"))
-                    .hint(format!("it is {}; choose another name", other.directory)));
-            }
-            let other_directory = Path::new(&other.directory);
-            if directory.starts_with(other_directory) || other_directory.starts_with(directory) {
-                return Err(Failure::refused(format!(
-                    "{} and platform {} ({}) are one within the other",
-                    directory.display(),
-                    other.name,
-                    other.directory
-                )));
-            }
-        }
         Ok(())
     }
+}
+
+/// An error when a platform of this name is there, or one whose directory has to do with this one.
+fn refuse_taken(
+    name: &PlatformName,
+    directory: &Path,
+    platforms: &[(String, Platform)],
+) -> Result<(), Failure> {
+    for (_, other) in platforms {
+        if &other.name == name {
+            return Err(Failure::refused(format!("there is a platform {name} already"))
+                .hint(format!("it is {}; choose another name", other.directory)));
+        }
+        let other_directory = Path::new(&other.directory);
+        if directory.starts_with(other_directory) || other_directory.starts_with(directory) {
+            return Err(Failure::refused(format!(
+                "{} and platform {} ({}) are one within the other",
+                directory.display(),
+                other.name,
+                other.directory
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// An error when one of the generations is on the platform.
+fn refuse_in_use(name: &PlatformName, generations: &[(String, Generation)]) -> Result<(), Failure> {
+    let on_it = generations.iter().filter(|(_, generation)| &generation.platform == name);
+    let mut sites: Vec<&str> = on_it.map(|(_, generation)| generation.name.site.as_str()).collect();
+    sites.dedup();
+    if sites.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::refused(format!("platform {name} has generations of: {}", sites.join(", "))).hint(
+        "move them to another platform (sitefs update, sitefs cutover) or remove them (sitefs site remove)",
+    ))
 }
 
 /// The sites directory below a platform: the one asked for, or the one that is found.

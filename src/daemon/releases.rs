@@ -332,7 +332,10 @@ impl Daemon {
                 }
             }
             Err(_) => {
-                hold.release()?;
+                // The reason that counts is the switch's own: a hold that ended too early is often just that.
+                if let Err(failure) = hold.release() {
+                    log::warn!("{}: the end of the hold of writes: {}", live.name, failure.message);
+                }
                 if next.state == GenerationState::Prepared {
                     self.discard_generation(&next.name)?;
                 }
