@@ -323,7 +323,10 @@ fn fetch(uri: &str, path: &str, limit: Duration) -> Result<Page, Failure> {
         .map_err(|error| format!("no web server answers at {address}: {error}"))?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: sitefs\r\nConnection: close\r\n\r\n")?;
+    // In one piece: a server may answer, and close, as soon as it has read the first.
+    let request =
+        format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: sitefs\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(BODY_BYTES_MAX).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

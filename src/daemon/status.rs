@@ -44,8 +44,12 @@ impl Daemon {
         }
         runs.sort_by_key(|run| std::cmp::Reverse(run.started));
         let held = self.locks.held();
-        for run in runs.iter().filter(|run| run.state == RunState::Interrupted) {
+        for run in runs.iter().filter(|run| !run.state.is_final()) {
+            // Undoing that had begun is finished then, so that the run may count as running.
             let is_settling = held.get(&run.site).is_some_and(|what| what == SETTLING);
+            if !is_settling && run.state == RunState::Running {
+                continue;
+            }
             problems.push(if is_settling {
                 format!(
                     "the update of {} was interrupted; the site is being made to take writes again, which may run \

@@ -87,12 +87,17 @@ impl Ran {
 impl Place {
     /// A daemon with the platforms `one` and `two`.
     pub(crate) fn new() -> Place {
+        Place::with(str::to_owned)
+    }
+
+    /// As [`Place::new`], with another recipe made of the usual one.
+    pub(crate) fn with(change: impl FnOnce(&str) -> String) -> Place {
         let place = Place { directory: tempfile::tempdir().unwrap(), daemon: Cell::default() };
         fs::set_permissions(place.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(place.path("recipes")).unwrap();
         let gate = place.path("gate");
-        fs::write(place.path("recipes/notes.toml"), RECIPE.replace("@GATE@", gate.to_str().unwrap()))
-            .unwrap();
+        let recipe = change(&RECIPE.replace("@GATE@", gate.to_str().unwrap()));
+        fs::write(place.path("recipes/notes.toml"), recipe).unwrap();
         fs::write(&gate, GATE).unwrap();
         fs::set_permissions(&gate, fs::Permissions::from_mode(0o755)).unwrap();
         let config = format!(
@@ -316,7 +321,12 @@ impl Site<'_> {
 
     /// Starts an update to platform `two`.
     pub(crate) fn start_update(&self) -> Update {
-        let mut command = self.place.command(&["update", &self.name, "--platform", "two"]);
+        self.start(&["update", &self.name, "--platform", "two"])
+    }
+
+    /// Starts a command on a run.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Update {
+        let mut command = self.place.command(arguments);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap());
         Update { child, lines, last: 0, told: String::new() }
