@@ -1,7 +1,8 @@
 //! Copy-up: the whole content of a stored or sealed file becomes an upper file before anything is written to it.
 //!
 //! The copy is made outside of the lock, the node being marked busy; others who want to write wait for it. Power
-//! failing meanwhile leaves an upper file without a row, which recovery removes.
+//! failing meanwhile leaves an upper file without a row, which recovery removes. The copy is flushed before its row is
+//! committed: what is copied was durable where it came from, and opening a file must not put that at risk.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -92,6 +93,9 @@ impl Volume {
             node.open.file = Some(Arc::clone(&file));
         }
         state.unsynced.note(number, true);
+        if size > 0 {
+            state.pending.flush.insert(number);
+        }
         self.prepare(&mut state, local)?;
         state.touch(local);
         Ok((state, file))

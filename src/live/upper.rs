@@ -66,14 +66,19 @@ impl Uppers {
         Ok(files::sync_parent(&self.path(volume, number))?)
     }
 
-    /// Makes the contents of the given files durable; missing ones are passed by.
+    /// Makes the contents and names of the given files durable; missing ones are passed by.
     pub(super) fn sync(&self, numbers: &[(VolumeNumber, u64)]) -> Result<(), LiveError> {
         /// From here on one flush of the whole file system costs less than one of each file.
         const SINGLE_SYNCS_MAX: usize = 64;
         if numbers.len() > SINGLE_SYNCS_MAX {
             return self.sync_everything();
         }
-        numbers.iter().try_for_each(|(volume, number)| self.sync_file(*volume, *number))
+        let mut directories = BTreeSet::new();
+        for (volume, number) in numbers {
+            self.sync_file(*volume, *number)?;
+            directories.extend(self.path(*volume, *number).parent().map(Path::to_path_buf));
+        }
+        sync_directories(&directories)
     }
 
     /// Makes the contents of files of a volume durable, and the names of those that are said to be new; missing ones
@@ -97,13 +102,7 @@ impl Uppers {
                 directories.extend(self.path(volume, *number).parent().map(Path::to_path_buf));
             }
         }
-        for directory in directories {
-            match files::sync_directory(&directory) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                synced => synced?,
-            }
-        }
-        Ok(())
+        sync_directories(&directories)
     }
 
     fn sync_file(&self, volume: VolumeNumber, number: u64) -> Result<(), LiveError> {
@@ -153,6 +152,17 @@ impl Uppers {
         }
         Ok(numbers)
     }
+}
+
+/// Makes the names in directories durable; missing directories are passed by.
+fn sync_directories(directories: &BTreeSet<PathBuf>) -> Result<(), LiveError> {
+    for directory in directories {
+        match files::sync_directory(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// The names in a directory that are hexadecimal numbers. Others are no business of ours.

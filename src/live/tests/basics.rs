@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::*;
 use crate::base::Timestamp;
+use crate::live::node::Body;
 
 #[test]
 fn what_is_made_is_found_listed_and_there_after_a_restart() {
@@ -66,6 +67,27 @@ fn an_upper_file_lost_with_the_power_is_an_empty_file() {
     let volume = store.volume();
     assert_eq!(volume.attributes(id).unwrap().size, 0);
     assert_eq!(content(&volume, id), b"");
+}
+
+#[test]
+fn opening_a_stored_file_for_writing_does_not_put_its_content_at_risk() {
+    let mut store = Store::new();
+    let volume = store.volume();
+    let id = put(&volume, volume.root(), "a", b"durable since long ago");
+    volume.freeze().unwrap();
+    volume.sync_volume().unwrap();
+    volume.open(id, WRITE, false).unwrap();
+    let copied = match volume.state.lock().nodes[&id.local()].body {
+        Body::Upper(ref upper) => store.volumes().upper_path(NUMBER, upper.number),
+        ref other => panic!("{other:?} is not copied up"),
+    };
+    // The copy cannot be flushed: its row must not be committed.
+    std::fs::remove_file(&copied).unwrap();
+    std::os::unix::fs::symlink(&copied, &copied).unwrap();
+    assert!(volume.sync_volume().is_err());
+    drop(volume);
+    store.crash();
+    assert_eq!(content(&store.volume(), id), b"durable since long ago");
 }
 
 #[test]
