@@ -11,6 +11,21 @@ use crate::base::files::{self, At};
 use crate::base::process;
 use crate::database::Problem;
 
+/// Less than this is no room for a journal, in bytes.
+const ROOM_MIN: u64 = 1 << 20;
+
+/// Whether the disk being full is why a database cannot be opened for writing, or its journal not be made: SQLite falls
+/// back to reading, or says that it cannot open, and keeps the reason to itself.
+fn is_full(path: &Path) -> bool {
+    let refused = files::open_read_write(path).is_err_and(|error| {
+        matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+    });
+    let directory = path.parent().unwrap_or(path);
+    refused
+        || rustix::fs::statvfs(directory)
+            .is_ok_and(|space| space.f_bavail.saturating_mul(space.f_frsize) < ROOM_MIN)
+}
+
 /// How a database file stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -116,6 +131,9 @@ impl Place {
                 waited_ms: u64::try_from(self.wait.as_millis()).unwrap_or(u64::MAX),
                 path,
             },
+            ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly if is_full(&path) => {
+                Problem::DiskFull { path, temporary: temporary_directory() }
+            }
             ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly => Problem::Refused {
                 path,
                 action: if code == ErrorCode::ReadOnly { "write" } else { "open" }.to_owned(),
