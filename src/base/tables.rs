@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use parking_lot::{RwLock, RwLockReadGuard};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
+use super::files;
+
 /// How long a call waits for others to end before it opens the file again after a failure.
 const REOPEN_WAIT_MAX: Duration = Duration::from_millis(200);
 
@@ -105,7 +107,26 @@ impl Tables {
             database: RwLock::new(None),
             failed: AtomicBool::new(false),
         };
+        let is_new = !path.exists();
         *tables.database.write() = Some(tables.open_file(|builder, path| builder.create(path))?);
+        if is_new {
+            // What is committed must not go with the file's name.
+            files::sync_parent(path).map_err(|error| tables.error(redb::Error::Io(error.source)))?;
+        }
+        Ok(tables)
+    }
+
+    /// As [`Tables::open`], and compares every page in use with its checksum: the engine itself trusts them, and a value's
+    /// own checksum says nothing of its key. Takes as long as reading the file.
+    pub fn open_checked(path: &Path, cache_bytes: usize) -> Result<Tables, TablesError> {
+        let tables = Tables::open(path, cache_bytes)?;
+        let is_as_left = tables.guarded(|_| match tables.database.write().as_mut() {
+            Some(database) => Ok(database.check_integrity()?),
+            None => Err(redb::Error::DatabaseClosed),
+        })?;
+        if !is_as_left {
+            log::warn!("{}: what the engine keeps about free space was made anew", path.display());
+        }
         Ok(tables)
     }
 

@@ -90,9 +90,9 @@ impl<R: Record> Listing<R> {
 }
 
 impl Catalog {
-    /// Opens the catalog in the file `path`, creating it where it is missing.
+    /// Opens the catalog in the file `path`, creating it where it is missing. A damaged one is an error.
     pub fn open(path: &Path) -> Result<Catalog, CatalogError> {
-        Ok(Catalog { tables: Tables::open(path, CACHE_BYTES)? })
+        Ok(Catalog { tables: Tables::open_checked(path, CACHE_BYTES)? })
     }
 
     /// The record under `key`.

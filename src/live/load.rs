@@ -122,9 +122,8 @@ impl Volume {
             if state.stored {
                 let prefix = rows::node_key(self.number, directory);
                 self.shared.engine.scan(rows::ENTRIES, &prefix, |key, value| {
-                    if let Some(name) = rows::name_at(key, prefix.len()) {
-                        slots.insert(name, rows::decode(value)?);
-                    }
+                    let name = rows::entry_name(key, prefix.len())?;
+                    slots.insert(name, rows::decode(value)?);
                     Ok(())
                 })?;
             }

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{LiveError, VolumeNumber};
-use crate::base::encoding;
+use crate::base::encoding::{self, EncodingError};
 use crate::base::tables::{Prefix, Reader, Tables, TablesError, Writer};
 use crate::trees::{NameKey, Root, TreeId};
 
@@ -132,6 +132,13 @@ pub(super) fn name_at(key: &[u8], at: usize) -> Option<NameKey> {
     Some(NameKey { cookie: number_at(key, at)?, name: key.get(at + 8..)?.into() })
 }
 
+/// The name of an `entries` row, whose value's checksum does not cover it: a damaged name does not have the hash that is
+/// in front of it.
+pub(super) fn entry_name(key: &[u8], at: usize) -> Result<NameKey, LiveError> {
+    let found = name_at(key, at).filter(|found| NameKey::new(&found.name).cookie == found.cookie);
+    Ok(found.ok_or(EncodingError::Damaged)?)
+}
+
 pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     encoding::encode(VERSION, value)
 }
@@ -183,7 +190,7 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn open(path: &Path) -> Result<Engine, LiveError> {
-        Ok(Engine { tables: Tables::open(path, CACHE_BYTES)? })
+        Ok(Engine { tables: Tables::open_checked(path, CACHE_BYTES)? })
     }
 
     /// The decoded row under a key.
