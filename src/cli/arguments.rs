@@ -8,7 +8,7 @@ use super::context::{Context, Ended, STORE_VARIABLE};
 use super::output::Loudness;
 use super::{
     clone, cutover, database, deploy, diff, gc, init, log, platform, prune, receive, restore, rollback, send,
-    serve, show, site, snapshot, status, stop, tag, update,
+    serve, show, site, snapshot, status, stop, tag, update, verify,
 };
 
 /// A versioned file system for PHP sites
@@ -113,6 +113,7 @@ pub(super) enum Verb {
     Gc(gc::Gc),
     Send(send::Send),
     Receive(receive::Receive),
+    Verify(verify::Verify),
 }
 
 impl Verb {
@@ -140,6 +141,7 @@ impl Verb {
             Verb::Gc(verb) => verb.run(context),
             Verb::Send(verb) => verb.run(context),
             Verb::Receive(verb) => verb.run(context),
+            Verb::Verify(verb) => verb.run(context),
         }
     }
 }

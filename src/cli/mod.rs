@@ -40,6 +40,7 @@ mod status;
 mod stop;
 mod tag;
 mod update;
+mod verify;
 
 use std::ffi::OsString;
 use std::io;

@@ -426,3 +426,11 @@ pub struct DatabaseVerify {
     /// Whose database, and which state of it.
     pub of: Revision,
 }
+
+/// `verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verify {
+    /// Whether what is damaged is put right where that is possible.
+    pub repair: bool,
+}

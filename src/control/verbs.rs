@@ -82,6 +82,7 @@ verbs! {
     Gc => Collected: "`gc`",
     Send => Sent: "`send`",
     Receive => Received: "`receive`",
+    Verify => Verification: "`verify`",
 }
 
 impl Request {

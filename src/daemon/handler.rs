@@ -63,6 +63,7 @@ impl Daemon {
             Request::DatabaseClone(request) => {
                 Response::DatabaseClone(self.database_clone(caller, &request, events)?)
             }
+            Request::Verify(request) => Response::Verify(self.verify(&request, events)?),
             Request::DatabaseVerify(request) => Response::DatabaseVerify(self.database_verify(&request)?),
             Request::Prune(request) => Response::Prune(self.prune(&request, events)?),
             Request::Gc(_) => Response::Gc(self.collect(events)?),

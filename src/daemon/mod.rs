@@ -38,6 +38,7 @@ mod snapshots;
 mod status;
 mod store;
 mod transfer;
+mod verification;
 mod volumes;
 
 use std::collections::BTreeMap;

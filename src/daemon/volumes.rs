@@ -49,19 +49,25 @@ impl Daemon {
     /// steps left them.
     pub(super) fn show_all_volumes(&self) -> Result<(), Failure> {
         let mut known = Vec::new();
-        let mut show = |number: u32, base: &Root, access: Access| {
+        let show = |known: &mut Vec<VolumeNumber>, number: u32, base: &Root, access: Access| {
             known.push(VolumeNumber(number));
             self.show_volume(number, base, access).map(|_| ())
         };
         for (_, site) in self.store.catalog.list::<Site>("")? {
-            show(site.data_volume, &site.data_base, Access::Writable)?;
+            show(&mut known, site.data_volume, &site.data_base, Access::Writable)?;
         }
         for (_, generation) in self.store.catalog.list::<Generation>("")? {
-            show(generation.volume, &generation.base, generations::access(generation.state))?;
+            show(&mut known, generation.volume, &generation.base, generations::access(generation.state))?;
         }
         for (_, record) in self.store.catalog.list::<SnapshotRecord>("")? {
-            let snapshot = Snapshot::load(&self.store.trees.objects, record.id)?;
-            show(record.volume, &snapshot.root, Access::ReadOnly)?;
+            match Snapshot::load(&self.store.trees.objects, record.id) {
+                Ok(snapshot) => show(&mut known, record.volume, &snapshot.root, Access::ReadOnly)?,
+                // One damaged snapshot must not keep the sites down.
+                Err(error) => {
+                    log::error!("snapshot {} of {} cannot be shown: {error}", record.id, record.site);
+                    known.push(VolumeNumber(record.volume));
+                }
+            }
         }
         self.store.volumes.discard_unknown(&known)?;
         Ok(())

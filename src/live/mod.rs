@@ -18,6 +18,7 @@
 
 mod access_list;
 mod attributes;
+mod audit;
 mod bulk;
 mod change;
 mod commit;

@@ -292,6 +292,38 @@ impl Objects {
         }
     }
 
+    /// Calls `each` with every object that a content is made of: the lists among them before what they refer to. A list
+    /// that cannot be read ends it.
+    pub fn each_object(
+        &self,
+        content: &FileContent,
+        each: &mut dyn FnMut(ObjectId) -> Result<(), ObjectsError>,
+    ) -> Result<(), ObjectsError> {
+        match *content {
+            FileContent::Empty => Ok(()),
+            FileContent::Chunk { id, .. } | FileContent::Plain { id, .. } => each(id),
+            FileContent::Chunks { list, size } => {
+                each(list)?;
+                self.each_below(&self.top_list(list, size)?, each)
+            }
+        }
+    }
+
+    fn each_below(
+        &self,
+        list: &ChunkList,
+        each: &mut dyn FnMut(ObjectId) -> Result<(), ObjectsError>,
+    ) -> Result<(), ObjectsError> {
+        for place in 0..list.len() {
+            let part = list.part(place).ok_or_else(|| damaged_list(list.id_at(place)))?;
+            each(part.id)?;
+            if part.kind != Kind::Chunk {
+                self.each_below(&self.list_below(list, &part)?, each)?;
+            }
+        }
+        Ok(())
+    }
+
     fn plain_file(&self, id: ObjectId) -> Result<(File, PathBuf), ObjectsError> {
         self.plain.open_file(id)?.ok_or(ObjectsError::Missing { id })
     }

@@ -29,6 +29,7 @@ mod packs;
 mod plain;
 mod record;
 mod recovery;
+mod repair;
 mod scan;
 mod store;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use compaction::Compacted;
 pub use content::FileContent;
 pub use error::ObjectsError;
 pub use id::{Kind, ObjectId, ParseIdError};
+pub use repair::Repaired;
 pub use store::{Objects, Usage};
 pub use transfer::Packed;
 pub use verify::{Damage, VerifyProgress, VerifyReport};

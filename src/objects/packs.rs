@@ -283,6 +283,18 @@ impl Packs {
         }
     }
 
+    /// Takes over the index's totals: an object that was stored again is counted once.
+    pub(super) fn recount(&self) -> Result<(), ObjectsError> {
+        let flushing = self.flushing.lock();
+        self.flush_as(&flushing)?;
+        self.index_pending(&flushing)?;
+        let mut appender = self.appender.lock();
+        if appender.pending.is_empty() {
+            appender.totals = self.index.totals()?;
+        }
+        Ok(())
+    }
+
     /// Makes everything appended so far durable.
     pub(super) fn flush(&self) -> Result<(), ObjectsError> {
         self.flush_as(&self.flushing.lock())

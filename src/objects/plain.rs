@@ -175,6 +175,26 @@ impl Plain {
         Ok(usage(size))
     }
 
+    /// Moves a damaged file to `plain/damaged/`, so that its content can be stored again under its name. Most of it may
+    /// still be of use to somebody, so it is kept.
+    pub(super) fn set_aside(&self, id: ObjectId, index: &Index) -> Result<(), ObjectsError> {
+        let path = self.path_of(id);
+        let Some(metadata) = files::metadata(&path)? else { return Ok(()) };
+        let directory = self.directory.join("damaged");
+        if files::metadata(&directory)?.is_none() {
+            files::create_directory(&directory, 0o700)?;
+        }
+        let mut state = self.state.lock();
+        if state.totals_known {
+            index.set_plain_totals(None)?;
+            state.totals_known = false;
+        }
+        files::rename(&path, &directory.join(id.to_string()))?;
+        state.totals = state.totals.minus(usage(metadata.len()));
+        files::sync_directory(&directory)?;
+        Ok(files::sync_parent(&path)?)
+    }
+
     fn new_path(&self) -> PathBuf {
         self.directory.join("new").join(self.next_name.fetch_add(1, Ordering::Relaxed).to_string())
     }

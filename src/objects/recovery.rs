@@ -21,9 +21,9 @@ use crate::base::files;
 const BATCH_OBJECTS: usize = 32_768;
 
 /// A stretch of a pack that holds no record.
-struct Gap {
-    offset: u64,
-    length: u64,
+pub(super) struct Gap {
+    pub(super) offset: u64,
+    pub(super) length: u64,
 }
 
 /// What a scan of one pack found.
@@ -189,7 +189,7 @@ fn catch_up_sealed(
 
 /// Covers a torn place so that scans skip it; `header` is that of the pack, in case it is torn too. `false` where the
 /// place cannot be one that was torn.
-fn cover(file: &dyn PackFile, gap: &Gap, header: PackHeader) -> Result<bool, ObjectsError> {
+pub(super) fn cover(file: &dyn PackFile, gap: &Gap, header: PackHeader) -> Result<bool, ObjectsError> {
     let mut cover = Vec::new();
     if gap.offset == 0 {
         cover.extend_from_slice(&header.encode());

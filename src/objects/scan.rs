@@ -25,6 +25,16 @@ pub(super) enum Stretch {
     },
 }
 
+impl Stretch {
+    /// The offset of the first byte after it.
+    pub(super) fn end(&self) -> u64 {
+        match self {
+            Stretch::Object { location, .. } => location.end(),
+            Stretch::Gap { offset, length, .. } => offset + length,
+        }
+    }
+}
+
 /// A part of a pack in memory.
 struct Window<'a> {
     file: &'a dyn PackFile,

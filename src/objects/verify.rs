@@ -1,10 +1,11 @@
 //! Reading everything, and comparing it with its names.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::ErrorKind;
 
 use super::packs::{Found, Stored};
-use super::record::{Location, PACK_HEADER_LEN, PackHeader};
+use super::record::{Content, Location, PACK_HEADER_LEN, PackHeader};
 use super::scan::{Stretch, scan};
 use super::store::{LIST_ENTRIES, expand_checked};
 use super::{ObjectId, Objects, ObjectsError, plain};
@@ -69,6 +70,8 @@ pub struct VerifyReport {
     pub damages: Vec<Damage>,
     /// How many damages there are.
     pub damages_count: u64,
+    /// Every object that is damaged or lost.
+    pub bad: BTreeSet<ObjectId>,
 }
 
 /// A verification under way.
@@ -77,6 +80,8 @@ struct Verification<'a> {
     report: VerifyReport,
     progress: VerifyProgress,
     each: &'a mut dyn FnMut(VerifyProgress),
+    /// Packs that could not be read in one go, and how far the reading came.
+    unread: BTreeMap<u32, u64>,
 }
 
 fn place(location: &Location) -> String {
@@ -93,8 +98,13 @@ impl Objects {
         self.flush()?;
         self.packs.settle()?;
         let progress = VerifyProgress { bytes_total: self.usage().stored_bytes, ..VerifyProgress::default() };
-        let mut verification =
-            Verification { objects: self, report: VerifyReport::default(), progress, each };
+        let mut verification = Verification {
+            objects: self,
+            report: VerifyReport::default(),
+            progress,
+            each,
+            unread: BTreeMap::new(),
+        };
         let indexed = self.packs.index.totals()?.objects;
         let packs = self.packs.index.packs()?;
         for &(pack, len) in &packs {
@@ -111,6 +121,9 @@ impl Objects {
 impl Verification<'_> {
     fn damage(&mut self, damage: Damage) {
         self.report.damages_count += 1;
+        if let Damage::Object { id, .. } | Damage::Lost { id, .. } = &damage {
+            self.report.bad.insert(*id);
+        }
         if self.report.damages.len() < DAMAGES_MAX {
             self.report.damages.push(damage);
         }
@@ -128,21 +141,28 @@ impl Verification<'_> {
         let file = match self.objects.packs.media.open(number) {
             Ok(file) => file,
             Err(error) => {
+                self.unread.insert(number, 0);
                 self.damage(unreadable(error.to_string(), len));
                 return Ok(());
             }
         };
         let len = len.min(file.len()?);
+        let mut reached = 0;
         let mut header = [0; PACK_HEADER_LEN as usize];
         let start = match file.read(&mut header, 0).ok().and_then(|()| PackHeader::decode(&header).ok()) {
             Some(header) if header.number == number => PACK_HEADER_LEN,
             _ => 0,
         };
-        let result =
-            scan(&*file, number, start, len, &mut |stretch, payload| self.stretch(number, stretch, payload));
+        let result = scan(&*file, number, start, len, &mut |stretch, payload| {
+            reached = stretch.end();
+            self.stretch(number, stretch, payload)
+        });
         match result {
-            // The rest of the pack is searched for what the index knows of.
-            Err(ObjectsError::File(error)) => self.damage(unreadable(error.to_string(), len)),
+            // A sector that cannot be read: in the rest of the pack each object that the index knows is read by itself.
+            Err(ObjectsError::File(error)) => {
+                self.unread.insert(number, reached);
+                self.damage(unreadable(error.to_string(), len - reached));
+            }
             other => other?,
         }
         Ok(())
@@ -190,11 +210,29 @@ impl Verification<'_> {
             after = Some(*last);
             for (id, location) in entries {
                 let known = packs.iter().any(|(pack, len)| *pack == location.pack && location.end() <= *len);
-                if known && !self.objects.packs.has_header(id, &location) {
+                let unread =
+                    self.unread.get(&location.pack).is_some_and(|from| u64::from(location.offset) >= *from);
+                if known && unread {
+                    self.single(id, &location);
+                } else if known && !self.objects.packs.has_header(id, &location) {
                     self.damage(Damage::Lost { id, place: place(&location) });
                 }
             }
         }
+    }
+
+    /// Reads one object by itself.
+    fn single(&mut self, id: ObjectId, location: &Location) {
+        let stored = self.objects.packs.read(id).ok().flatten().map(|(_, stored)| stored);
+        let content = stored.and_then(|stored| match stored.header.content {
+            Content::Object { kind, .. } => expand_checked(id, kind, stored),
+            Content::Filler => None,
+        });
+        match content {
+            Some(_) => self.report.sound += 1,
+            None => self.damage(Damage::Object { id, place: place(location) }),
+        }
+        self.count(location.record_len());
     }
 
     fn plain_files(&mut self) -> Result<(), ObjectsError> {

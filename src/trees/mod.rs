@@ -10,6 +10,7 @@
 //!
 //! Absent: who refers to a tree, anything writable, any number that differs between two trees of the same content.
 
+mod audit;
 mod cache;
 mod cursor;
 mod diff;
@@ -31,6 +32,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use audit::{Audit, Finding};
 pub use diff::Difference;
 pub use digest::{Digest, digest_directory};
 pub use entry::{Attributes, Entry, NameKey, Node, Root, Totals, TreeId, Xattrs};

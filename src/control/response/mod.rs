@@ -12,6 +12,7 @@ mod status;
 mod switch;
 mod transfer;
 mod update;
+mod verify;
 
 use std::fmt;
 use std::str::FromStr;
@@ -37,6 +38,7 @@ pub use transfer::{Received, Sent};
 pub use update::{
     PlannedStep, RunState, RunSummary, StepReport, UpdateOutcome, UpdatePlan, UpdateReport, Updated,
 };
+pub use verify::{Affected, Repair, Verification};
 
 use crate::base::Timestamp;
 
