@@ -1,0 +1,117 @@
+//! A bit of one of the store's files flips.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::check::readable;
+use crate::disk::run;
+use crate::numbers::{Numbers, rounds, seed};
+use crate::place::Place;
+use crate::workload::Workload;
+
+/// A kind of file, by a part of its path in the store.
+const KINDS: [&str; 5] =
+    ["objects/packs/", "objects/plain/", "objects/index.redb", "catalog.redb", "live/live.redb"];
+
+const STEPS: usize = 70;
+
+fn files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
+/// Flips a bit of a file in the part that holds something.
+fn flip(path: &Path, numbers: &mut Numbers) {
+    let mut bytes = fs::read(path).unwrap();
+    let used: Vec<usize> = (0..bytes.len())
+        .step_by(512)
+        .filter(|at| bytes[*at..].iter().take(512).any(|byte| *byte != 0))
+        .collect();
+    let sector = used[numbers.below(used.len() as u64) as usize];
+    let at = (sector + numbers.below(512) as usize).min(bytes.len() - 1);
+    bytes[at] ^= 1 << numbers.below(8);
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_is_found_and_named_and_never_served() {
+    let seed = seed();
+    let flips = rounds("SITEFS_TEST_FLIPS", 25);
+    let place = Place::new();
+    let count = Cell::new(0);
+    let position = || {
+        count.set(count.get() + 1);
+        count.get()
+    };
+    let mut workload = Workload::new(&place, &position, seed);
+    workload.set_up().unwrap();
+    fs::write(place.site("files/picture"), Numbers::new(seed).bytes(1_300_000)).unwrap();
+    for _ in 0..STEPS {
+        workload.step().unwrap();
+    }
+    place.done(&["snapshot", "shop"]);
+    place.stop().unwrap();
+    let ledger = workload.ledger;
+    let store = place.path("disk/store");
+    let pristine = place.path("recording/pristine");
+    run("cp", &["-a", store.to_str().unwrap(), pristine.to_str().unwrap()]);
+    let mut numbers = Numbers::new(seed ^ 4);
+    let (mut found_count, mut harmless_count) = (0, 0);
+    for number in 0..flips {
+        let kind = KINDS[number % KINDS.len()];
+        fs::remove_dir_all(&store).unwrap();
+        run("cp", &["-a", pristine.to_str().unwrap(), store.to_str().unwrap()]);
+        let mut all = Vec::new();
+        files(&store, &mut all);
+        all.retain(|path| path.strip_prefix(&store).unwrap().to_str().unwrap().starts_with(kind));
+        all.sort();
+        let path = all[numbers.below(all.len() as u64) as usize].clone();
+        flip(&path, &mut numbers);
+        let context = format!("flip {number} in {}", path.display());
+        match place.serve() {
+            Err(error) => {
+                // Names are not to be trusted any more: better no site than a wrong one.
+                assert!(kind.ends_with(".redb") && error.contains("redb"), "{context}: {error}");
+                place.kill();
+                found_count += 1;
+            }
+            Ok(()) => {
+                let is_plain = kind.contains("plain");
+                let wrong = readable(&place, &ledger, u64::MAX).0;
+                let wrong: Vec<_> = wrong.into_iter().filter(|fault| !fault.contains("os error")).collect();
+                assert!(is_plain || wrong.is_empty(), "{context}: served wrongly:\n  {}", wrong.join("\n  "));
+                let verified = place.sitefs(&["verify"]);
+                assert!([0, 1].contains(&verified.exit), "{context}: {}", verified.stderr);
+                let found = verified.exit == 1;
+                assert!(found || kind.ends_with(".redb"), "{context}: not found");
+                if found && is_plain {
+                    let report: Value = serde_json::from_str(&verified.stdout).unwrap();
+                    let affected = &report["affected"][0];
+                    assert!(affected["site"] == "shop" && affected["path"] != "", "{context}: {report}");
+                }
+                found_count += usize::from(found);
+                harmless_count += usize::from(!found);
+                let repaired = place.sitefs(&["verify", "--repair"]);
+                assert!([0, 1].contains(&repaired.exit), "{context}: {}", repaired.stderr);
+                let report: Value = serde_json::from_str(&place.sitefs(&["verify"]).stdout).unwrap();
+                assert_eq!(report["damages_count"], 0, "{context}: after the repair: {report}");
+                let wrong = readable(&place, &ledger, u64::MAX).0;
+                let wrong: Vec<_> = wrong.into_iter().filter(|fault| !fault.contains("os error")).collect();
+                assert!(wrong.is_empty(), "{context}: after the repair:\n  {}", wrong.join("\n  "));
+                if let Err(error) = place.stop() {
+                    panic!("{context}: stop: {error}");
+                }
+            }
+        }
+        let log = fs::read_to_string(store.join("daemon.log")).unwrap_or_default();
+        assert!(!log.contains("panicked at") && !log.contains("defect"), "{context}: {log}");
+        place.unmount();
+    }
+    eprintln!("{flips} flips, {found_count} found, {harmless_count} without effect, 0 served wrongly");
+    assert!(found_count > 0);
+}

@@ -1,0 +1,57 @@
+//! Loop devices with ext4 on them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::mount::{UnmountFlags, unmount};
+
+/// How long an unmount waits for those who still use the file system.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a program that must succeed; its output.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
+    let output =
+        Command::new("timeout").args(["--signal=KILL", "120", program]).args(arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A mounted file system. It is unmounted when this is dropped.
+pub(crate) struct Mounted {
+    point: PathBuf,
+}
+
+impl Mounted {
+    /// Mounts the ext4 in `image` on the existing directory `point`; makes it first if `make` says so.
+    pub(crate) fn mount(image: &Path, point: &Path, make: bool) -> Mounted {
+        let device = run("losetup", &["--find", "--show", image.to_str().unwrap()]);
+        if make {
+            let options = "nodiscard,lazy_itable_init=0,lazy_journal_init=0";
+            run("mkfs.ext4", &["-q", "-J", "size=4", "-m", "0", "-E", options, &device]);
+        }
+        let mounted =
+            Command::new("mount").args(["-t", "ext4", "-o", "nodiscard", &device]).arg(point).status();
+        // From now on the device goes with the mount, whatever becomes of this process.
+        run("losetup", &["--detach", &device]);
+        assert!(mounted.unwrap().success(), "the file system on the disk itself does not survive");
+        Mounted { point: point.to_owned() }
+    }
+
+    /// Unmounts; waits until nobody uses it.
+    pub(crate) fn unmount(self) {
+        let begun = Instant::now();
+        while let Err(error) = unmount(&self.point, UnmountFlags::empty()) {
+            assert!(begun.elapsed() < PATIENCE, "cannot unmount {}: {error}", self.point.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = unmount(&self.point, UnmountFlags::DETACH);
+    }
+}
