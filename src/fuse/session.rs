@@ -254,7 +254,6 @@ fn abort_connection(device: &str) {
 pub(super) fn configure(options: &mut SessionOptions, config: &mut KernelConfig) {
     for (feature, name) in [
         (InitFlags::FUSE_DO_READDIRPLUS, "attributes with listings"),
-        (InitFlags::FUSE_READDIRPLUS_AUTO, "attributes with listings only where they are used"),
         (InitFlags::FUSE_PARALLEL_DIROPS, "several lookups in a directory at once"),
         (InitFlags::FUSE_CACHE_SYMLINKS, "keeping targets of links"),
         (InitFlags::FUSE_EXPLICIT_INVAL_DATA, "keeping pages until told otherwise"),
