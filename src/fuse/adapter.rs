@@ -15,6 +15,7 @@ use fuser::{
 use rustix::fs::OFlags;
 
 use super::backings::Backings;
+use super::follow::Follow;
 use super::invalidator::Invalidator;
 use super::opening::Opened;
 use super::reply::{self, GENERATION, Reply, answer, answer_found};
@@ -28,6 +29,7 @@ pub(super) struct Adapter {
     pub(super) backings: Backings,
     pub(super) options: SessionOptions,
     invalidator: Arc<Invalidator>,
+    follow: Follow,
 }
 
 impl Adapter {
@@ -36,7 +38,7 @@ impl Adapter {
         invalidator: Arc<Invalidator>,
         options: SessionOptions,
     ) -> Adapter {
-        Adapter { filesystem, backings: Backings::default(), invalidator, options }
+        Adapter { filesystem, backings: Backings::default(), invalidator, options, follow: Follow::new() }
     }
 }
 
@@ -46,7 +48,8 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.follow.note(request.pid());
         match answer("lookup", parent, |parent| self.filesystem.lookup(parent, name.as_bytes())) {
             Ok(found) => reply.success(found),
             Err(Errno::ENOENT) => reply.entry(&TTL, &convert::no_node(), GENERATION),
@@ -62,13 +65,14 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn getattr(&self, _request: &Request, node: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, request: &Request, node: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        self.follow.note(request.pid());
         reply.send(answer_found("getattr", node, |node| self.filesystem.attributes(node)));
     }
 
     fn setattr(
         &self,
-        _request: &Request,
+        request: &Request,
         node: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -84,6 +88,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        self.follow.note(request.pid());
         let changes = SetAttributes {
             mode: mode.map(|mode| mode & 0o7777),
             uid,
@@ -134,7 +139,8 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.follow.note(request.pid());
         reply.with("unlink", parent, |parent| self.filesystem.unlink(parent, name.as_bytes()));
     }
 
@@ -179,7 +185,8 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn open(&self, _request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.follow.note(request.pid());
         let result = answer_found("open", node, |node| {
             self.open_node(node, convert::open_mode(flags), |file| reply.open_backing(file))
         });
@@ -205,6 +212,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        self.follow.note(request.pid());
         let result = answer("create", parent, |parent| {
             let mode = convert::permissions(mode, umask);
             let register = |file: &std::fs::File| reply.open_backing(file);
@@ -232,7 +240,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _request: &Request,
+        request: &Request,
         node: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -241,6 +249,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.follow.note(request.pid());
         reply::read(reply, size as usize, |buffer| {
             answer("read", node, |node| self.filesystem.read(node, Handle(handle.0), offset, buffer))
         });
@@ -248,7 +257,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         node: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -258,6 +267,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        self.follow.note(request.pid());
         // What comes from a mapping has its place, and any handle of the file.
         let from_mapping = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let append = convert::has(flags, OFlags::APPEND) && !from_mapping;
@@ -330,12 +340,13 @@ impl Filesystem for Adapter {
 
     fn readdirplus(
         &self,
-        _request: &Request,
+        request: &Request,
         node: INodeNo,
         _handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        self.follow.note(request.pid());
         match answer("readdirplus", node, |node| listing::fill(&self.filesystem, node, offset, &mut reply)) {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),

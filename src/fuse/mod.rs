@@ -18,6 +18,7 @@ mod adapter;
 mod backings;
 mod convert;
 mod errno;
+mod follow;
 mod invalidator;
 mod listing;
 pub mod mounts;

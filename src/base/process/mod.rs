@@ -354,6 +354,15 @@ pub fn own_id() -> u32 {
     std::process::id()
 }
 
+/// The processor that a thread of any process ran on last; `None` when there is no such thread.
+pub fn processor_of(thread: u32) -> Option<u32> {
+    let stat = std::fs::read(format!("/proc/{thread}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    // The second field is a name in parentheses, which may contain anything; this is the 39th.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(36)?.parse().ok()
+}
+
 /// Ends this process at once, without unwinding any of its threads.
 pub fn exit(code: i32) -> ! {
     std::process::exit(code)
