@@ -13,10 +13,12 @@ sitefs_start() {
 }
 
 # sitefs_serve: starts the daemon, in a session of its own so that it outlives the terminal, and waits for its answer.
+# SITEFS_SERVE_OPTIONS may have more options.
 sitefs_serve() {
   local pid
   TMPDIR=${WEB_TEMP:-/tmp} setsid nohup "$SITEFS" --store "$SITEFS_DIRECTORY/store" \
-    serve --root "$SITEFS_DIRECTORY/sitefs" --foreground >>"$SITEFS_DIRECTORY/log/sitefs.log" 2>&1 </dev/null &
+    serve --root "$SITEFS_DIRECTORY/sitefs" --foreground \
+    ${SITEFS_SERVE_OPTIONS[@]+"${SITEFS_SERVE_OPTIONS[@]}"} >>"$SITEFS_DIRECTORY/log/sitefs.log" 2>&1 </dev/null &
   pid=$!
   printf '%d\n' "$pid" >"$SITEFS_DIRECTORY/run/sitefs.pid"
   if ! wait_until 20 sitefs_answers "$pid"; then
