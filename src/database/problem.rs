@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::FileError;
 use crate::base::process::ProcessError;
 
+/// How much of a line that a server's program said is shown: a line may be a row of a dump.
+const SAID_CHARACTERS_MAX: usize = 300;
+
 /// What can go wrong with a database.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -238,7 +241,9 @@ pub enum Problem {
 impl Problem {
     /// The failure of a program of `server`, from what it `said`; from its `ending` where it said nothing.
     pub(super) fn server(server: String, program: &str, ending: String, said: &str) -> Problem {
-        let message = if said.is_empty() { format!("{program} {ending}") } else { said.to_owned() };
+        let cut = |line: &str| line.chars().take(SAID_CHARACTERS_MAX).collect::<String>();
+        let lines: Vec<String> = said.lines().map(cut).collect();
+        let message = if said.is_empty() { format!("{program} {ending}") } else { lines.join("\n") };
         let known: [(&[&str], &str); 5] = [
             (
                 &[

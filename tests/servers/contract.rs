@@ -16,6 +16,8 @@ CREATE TABLE node (id INT PRIMARY KEY AUTO_INCREMENT, title VARCHAR(100), pictur
 CREATE TABLE child (id INT PRIMARY KEY, node INT, FOREIGN KEY (node) REFERENCES node (id));
 CREATE TABLE `odd``name (x)` (`a``b` VARCHAR(20) CHARACTER SET utf8mb4);
 CREATE TABLE nothing (x INT);
+CREATE TABLE large (id VARCHAR(40) PRIMARY KEY, data LONGBLOB);
+INSERT INTO large SELECT MD5(seq), REPEAT(UNHEX(SHA2(seq, 512)), 20) FROM seq_1_to_3000;
 INSERT INTO node (title, picture, extra, flags, price, ratio, changed) VALUES
   ('it''s \\\\ (quoted), \"really\";\\nyes', 0x00FF0A1A275C, '{\"a\": [1, 2]}', b'101', 1.50, 0.1, '2026-01-02 03:04:05');
 INSERT INTO node (title) SELECT CONCAT('title ', seq) FROM seq_1_to_40000;
@@ -37,6 +39,8 @@ CREATE TABLE node (id SERIAL PRIMARY KEY, title TEXT UNIQUE, picture BYTEA, extr
 CREATE TABLE child (id INT PRIMARY KEY, node INT REFERENCES node (id));
 CREATE TABLE \"odd\"\"name (x)\" (\"a b\" TEXT);
 CREATE TABLE nothing (x INT);
+CREATE TABLE large (id VARCHAR(40) PRIMARY KEY, data BYTEA);
+INSERT INTO large SELECT md5(n::text), decode(repeat(md5(n::text), 40), 'hex') FROM generate_series(1, 3000) n;
 INSERT INTO node (title, picture, extra, price, ratio) VALUES
   (E'it''s \\\\ (quoted), \"really\";\\nyes', '\\x00FF0A1A275C', '{\"a\": [1, 2]}', 1.50, 0.1);
 INSERT INTO node (title) SELECT 'title ' || n FROM generate_series(1, 40000) n;
@@ -73,7 +77,7 @@ fn a_copy_through_a_dump_holds_the_same_and_belongs_to_its_own_account() {
         assert_eq!(loaded, source.summary().unwrap());
         assert_eq!(loaded, copy.at.summary().unwrap());
         assert_eq!((loaded.tables["node"].rows, loaded.tables["nothing"].rows), (40001, 0));
-        assert_eq!(loaded.tables.len(), 4);
+        assert_eq!((loaded.tables.len(), loaded.tables["large"].rows), (5, 3000));
         assert_eq!(copy.at.creation().unwrap(), source.creation().unwrap());
         let ask =
             |database: &str, sql| said(server.application(database, &copy.user, copy.password.reveal()), sql);
@@ -114,7 +118,7 @@ fn whoever_writes_waits_while_writes_are_held_and_reading_goes_on() {
     both(|server, _| {
         let source = server.at("shop");
         let mut hold = source.hold(WAIT, WAIT * 10).unwrap();
-        assert_eq!(hold.tables(), 4);
+        assert_eq!(hold.tables(), 5);
         let held = source.summary().unwrap();
         assert_eq!(server.sql("shop", "SELECT count(*) FROM node;"), "40001");
         std::thread::scope(|scope| {
@@ -271,6 +275,10 @@ fn a_dump_that_was_cut_off_is_refused() {
         copy.create().unwrap();
         let error = copy.load(&mut broken.as_bytes()).unwrap_err().to_string();
         assert!(error.contains("NONSENSE"), "{error}");
+        // A server's complaint shows neither what it was told nor a password.
+        let wrong = ServerDatabase { creation: "NONSENSE".to_owned(), ..copy.clone() };
+        let error = wrong.create().unwrap_err().to_string();
+        assert!(error.contains("NONSENSE") && !error.contains(copy.password.reveal()), "{error}");
         copy.drop().unwrap();
     });
 }

@@ -1,8 +1,10 @@
 //! Reading a dump into a database.
 //!
-//! MariaDB: several connections share the statements that insert rows; whatever else is in the dump is done by the first
-//! one while the others wait. So the tables that a large site is made of are read by as many threads as the machine has,
-//! from one dump that is of one moment. PostgreSQL: one connection, as the rows of a table are one statement there.
+//! MariaDB: several connections share the statements that insert rows; whatever else is in the dump is done by the
+//! first one while the others wait. So the tables that a large site is made of are read by as many threads as the
+//! machine has, from one dump that is of one moment. Each statement, about 1 MiB, is a transaction of its own: a
+//! connection must never wait for what another one has not committed, and MariaDB locks the whole of an empty table
+//! while it is filled. PostgreSQL: one connection, as the rows of a table are one statement there.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Duration;
@@ -14,10 +16,6 @@ use crate::database::{DatabaseError, Engine, Problem, Summary};
 
 /// The most connections that read one dump; more only wait for each other.
 const CONNECTIONS_MAX: usize = 4;
-
-/// How many statements of a connection are one transaction: as many as keep the disk from being waited for often.
-/// They are about 1 MiB each.
-const STATEMENTS_MAX: usize = 32;
 
 /// How long a program may take to end after its last statement.
 const END_WAIT: Duration = Duration::from_secs(600);
@@ -67,7 +65,6 @@ struct Loader<'a> {
 
 struct Connection {
     program: BufReader<Streaming>,
-    statements: usize,
 }
 
 impl<'a> Loader<'a> {
@@ -81,14 +78,14 @@ impl<'a> Loader<'a> {
         };
         let connect = |_| -> Result<Connection, DatabaseError> {
             let program = server.client(Some(&database.at.name)).stream()?;
-            Ok(Connection { program: BufReader::new(program), statements: 0 })
+            Ok(Connection { program: BufReader::new(program) })
         };
         let connections = (0..count).map(connect).collect::<Result<_, _>>()?;
         let mut loader =
             Loader { database, connections, rows: Vec::new(), next: 0, is_spread: false, is_changed: false };
-        let first =
-            server.choose(|| "SET autocommit = 0;\n".to_owned(), || postgresql::before_load(&database.user));
-        loader.all(first.as_bytes())?;
+        if server.engine == Engine::PostgreSql {
+            loader.all(postgresql::before_load(&database.user).as_bytes())?;
+        }
         Ok(loader)
     }
 
@@ -142,16 +139,13 @@ impl<'a> Loader<'a> {
         let count = self.connections.len();
         let connection = &mut self.connections[self.next];
         self.next = (self.next + 1) % count;
-        connection.statements += 1;
-        let commit = connection.statements.is_multiple_of(STATEMENTS_MAX);
-        connection.write(&rows)?;
-        if commit { connection.write(b"COMMIT;\n") } else { Ok(()) }
+        connection.write(&rows)
     }
 
     /// Waits until every connection has done what it was given.
     fn meet(&mut self) -> Result<(), DatabaseError> {
         for connection in &mut self.connections {
-            connection.write(b"COMMIT; SELECT 'met';\n")?;
+            connection.write(b"SELECT 'met';\n")?;
         }
         for connection in &mut self.connections {
             let mut line = String::new();
@@ -178,10 +172,6 @@ impl<'a> Loader<'a> {
     }
 
     fn finish(mut self) -> Result<(), DatabaseError> {
-        if self.database.at.server.engine != Engine::PostgreSql {
-            // Fails when a program has ended, which tells below why.
-            let _ = self.all(b"COMMIT;\n");
-        }
         for connection in &mut self.connections {
             connection.program.get_mut().close_input();
         }

@@ -62,6 +62,8 @@ pub(super) fn client(server: &ServerAddress) -> Command {
         "--skip-column-names",
         "--skip-reconnect",
         "--unbuffered",
+        // It would show passwords, and rows.
+        "--loose-skip-print-query-on-error",
         "--connect-timeout=10",
     ])
 }
