@@ -245,7 +245,12 @@ fn the_documentation_shows_recipes_that_can_be_read() {
     let titles: Vec<String> = blocks.iter().map(|block| parse(block).unwrap().title).collect();
     assert_eq!(
         titles,
-        ["A shop that keeps its database among its uploads", "An example of commands", "Guestbook"]
+        [
+            "A shop that keeps its database among its uploads",
+            "Drupal, with its database on a server",
+            "An example of commands",
+            "Guestbook"
+        ]
     );
 }
 
