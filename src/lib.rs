@@ -12,3 +12,4 @@ pub mod objects;
 pub mod site;
 pub mod trees;
 pub mod update;
+pub mod web;

@@ -41,8 +41,10 @@ disable_new_services() {
   while IFS= read -r link; do
     name=${link##*/}
     case $name in
-      S[0-9][0-9]nginx | S[0-9][0-9]php*-fpm | S[0-9][0-9]mariadb | S[0-9][0-9]postgresql) update-rc.d "${name#S[0-9][0-9]}" disable >/dev/null 2>&1 || true ;;
-      nginx.service | php* | mariadb.service | postgresql.service)
+      S[0-9][0-9]nginx | S[0-9][0-9]php*-fpm | S[0-9][0-9]mariadb | S[0-9][0-9]postgresql | S[0-9][0-9]apache2 | S[0-9][0-9]haproxy)
+        update-rc.d "${name#S[0-9][0-9]}" disable >/dev/null 2>&1 || true
+        ;;
+      nginx.service | php* | mariadb.service | postgresql.service | apache2.service | apache-htcacheclean.service | haproxy.service)
         if [[ -d /run/systemd/system ]]; then systemctl disable --now "$name" >/dev/null 2>&1 || true; fi
         rm -f "$link"
         ;;

@@ -7,8 +7,8 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use super::context::{Context, Ended, STORE_VARIABLE};
 use super::output::Loudness;
 use super::{
-    clone, cutover, database, deploy, diff, gc, init, log, platform, prune, receive, restore, rollback, send,
-    serve, show, site, snapshot, status, stop, tag, update, verify,
+    clone, cutover, database, deploy, diff, gc, init, log, platform, prune, readonly, receive, restore,
+    rollback, send, serve, show, site, snapshot, status, stop, tag, update, verify, vhost,
 };
 
 /// A versioned file system for PHP sites
@@ -102,6 +102,8 @@ pub(super) enum Verb {
     Rollback(rollback::Rollback),
     Restore(restore::Restore),
     Update(update::Update),
+    Readonly(readonly::Readonly),
+    Vhost(vhost::Vhost),
     /// Dump, restore, clone and verify databases
     #[command(
         subcommand,
@@ -136,6 +138,8 @@ impl Verb {
             Verb::Rollback(verb) => verb.run(context),
             Verb::Restore(verb) => verb.run(context),
             Verb::Update(verb) => verb.run(context),
+            Verb::Readonly(verb) => verb.run(context),
+            Verb::Vhost(verb) => verb.run(context),
             Verb::Database(verb) => verb.run(context),
             Verb::Prune(verb) => verb.run(context),
             Verb::Gc(verb) => verb.run(context),

@@ -22,6 +22,10 @@ pub(super) struct Config {
     pub(super) root: Option<PathBuf>,
     /// The directory with recipes of one's own.
     pub(super) recipes: Option<PathBuf>,
+    /// Where web servers and load balancers are answered.
+    pub(super) web: Option<String>,
+    /// The directory with templates of one's own for web servers.
+    pub(super) templates: Option<PathBuf>,
     /// The PHP program that recipes' commands run.
     pub(super) php: Option<PathBuf>,
     /// How long the longest request takes, in seconds.
@@ -69,7 +73,12 @@ impl Config {
 
     fn parse(text: &str) -> Result<Config, String> {
         let config: Config = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
-        for (key, path) in [("store", &config.store), ("root", &config.root), ("recipes", &config.recipes)] {
+        for (key, path) in [
+            ("store", &config.store),
+            ("root", &config.root),
+            ("recipes", &config.recipes),
+            ("templates", &config.templates),
+        ] {
             if let Some(path) = path.as_ref().filter(|path| !path.is_absolute()) {
                 return Err(format!("{key} = {:?} must be an absolute path", path.display().to_string()));
             }
@@ -85,13 +94,15 @@ mod tests {
     #[test]
     fn an_empty_file_says_nothing_and_every_key_is_read() {
         assert_eq!(Config::parse(""), Ok(Config::default()));
-        let text = "store = '/s'\nroot = '/r'\nrecipes = '/c'\nphp = 'php8.4'\ndrain_seconds = 5\n";
+        let text = "store = '/s'\nroot = '/r'\nrecipes = '/c'\nphp = 'php8.4'\ndrain_seconds = 5\nweb = '/w'\n\
+                    templates = '/t'\n";
         let config = Config::parse(text).unwrap();
         assert_eq!(config.store, Some("/s".into()));
         assert_eq!(config.root, Some("/r".into()));
         assert_eq!(config.recipes, Some("/c".into()));
         assert_eq!(config.php, Some("php8.4".into()));
         assert_eq!(config.drain_seconds, Some(5));
+        assert_eq!((config.web, config.templates), (Some("/w".into()), Some("/t".into())));
     }
 
     #[test]
@@ -109,6 +120,7 @@ mod tests {
         assert!(config.schedule.snapshots.is_some() && config.schedule.gc.is_some());
         let Keep { hourly, daily, weekly, monthly } = config.retention;
         assert!([hourly, daily, weekly, monthly].iter().all(|count| *count > 0));
+        assert!(config.web.is_some() && config.templates.is_some());
     }
 
     #[test]

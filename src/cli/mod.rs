@@ -28,6 +28,7 @@ mod platform;
 mod processes;
 mod progress;
 mod prune;
+mod readonly;
 mod receive;
 mod restore;
 mod rollback;
@@ -41,6 +42,7 @@ mod stop;
 mod tag;
 mod update;
 mod verify;
+mod vhost;
 
 use std::ffi::OsString;
 use std::io;

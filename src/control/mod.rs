@@ -26,6 +26,7 @@ pub use client::{Client, ClientError, Receiver};
 pub use event::{DataWriter, Event, Events, Gone, InputReader, StepState, Unit};
 pub use failure::{Failure, FailureKind};
 pub use place::{DEFAULT_STORE, socket_path};
+pub use request::WebServer;
 pub use revision::{At, Revision, RevisionError, Target, TargetError};
 pub use server::{Caller, Handler, Server, ServerError, Stopper};
 pub use verbs::{Reply, Request, Response, Verb};

@@ -246,6 +246,55 @@ pub struct Deploy {
     pub message: Option<String>,
 }
 
+/// `readonly`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Readonly {
+    /// The site.
+    pub site: SiteName,
+    /// Whether writes are closed or open.
+    pub on: bool,
+    /// How long a write waits before it is refused; refused at once when not given.
+    pub hold: Option<Span>,
+    /// Whether load balancers are told to send visitors elsewhere.
+    pub divert: bool,
+}
+
+/// `vhost`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vhost {
+    /// The site.
+    pub site: SiteName,
+    /// The web server.
+    pub server: WebServer,
+    /// The file to write, once the server has accepted it.
+    pub install: Option<PathBuf>,
+    /// The server's main configuration file, if it is not the server's default.
+    pub configuration: Option<PathBuf>,
+}
+
+/// A web server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WebServer {
+    /// nginx.
+    Nginx,
+    /// Apache's httpd.
+    Apache,
+}
+
+impl FromStr for WebServer {
+    type Err = String;
+    fn from_str(text: &str) -> Result<WebServer, String> {
+        match text {
+            "nginx" => Ok(WebServer::Nginx),
+            "apache" => Ok(WebServer::Apache),
+            _ => Err(format!("{text:?} is not a web server that sitefs knows: nginx, apache")),
+        }
+    }
+}
+
 /// `cutover`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

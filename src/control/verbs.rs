@@ -73,6 +73,8 @@ verbs! {
     Cutover => Switched: "`cutover`",
     Rollback => Switched: "`rollback`",
     Restore => Restored: "`restore`",
+    Readonly => ReadonlyState: "`readonly`",
+    Vhost => VhostMade: "`vhost`",
     Update => UpdateOutcome: "`update`",
     DatabaseDump => DatabaseDumped: "`database dump`",
     DatabaseRestore => DatabaseRestored: "`database restore`",

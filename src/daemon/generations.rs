@@ -112,6 +112,7 @@ impl Daemon {
         if self.live_pointer(site)?.generation == to {
             return Ok(0.0);
         }
+        let live_access = Daemon::live_access(&self.site(site)?);
         let old_volume = self.volume(old.volume)?;
         let new_volume = self.volume(new.volume)?;
         old_volume.set_access(Access::ReadOnly);
@@ -119,9 +120,10 @@ impl Daemon {
         let closed = closed.and_then(|()| self.set_database_writable(&old_name, false));
         if let Err(failure) = closed.and_then(|()| still_held()) {
             self.reopen(&old_name, &old_volume);
+            old_volume.set_access(live_access);
             return Err(failure);
         }
-        new_volume.set_access(Access::Writable);
+        new_volume.set_access(live_access);
         let started = Instant::now();
         let switched = self.store.catalog.write(|tx| {
             let pointer = tx.get::<LivePointer>(site.as_str())?;
@@ -143,6 +145,7 @@ impl Daemon {
         if let Err(failure) = switched {
             new_volume.set_access(access(new.state));
             self.reopen(&old_name, &old_volume);
+            old_volume.set_access(live_access);
             return Err(failure);
         }
         self.publish()?;

@@ -55,6 +55,8 @@ impl Daemon {
             Request::Cutover(request) => Response::Cutover(self.cutover(caller, &request, events)?),
             Request::Rollback(request) => Response::Rollback(self.rollback(caller, &request, events)?),
             Request::Restore(request) => Response::Restore(self.restore(caller, &request, events)?),
+            Request::Readonly(request) => Response::Readonly(self.readonly(&request)?),
+            Request::Vhost(request) => Response::Vhost(self.vhost(&request)?),
             Request::Update(request) => Response::Update(self.update(caller, request, events)?),
             Request::DatabaseDump(request) => Response::DatabaseDump(self.database_dump(&request, events)?),
             Request::DatabaseRestore(request) => {

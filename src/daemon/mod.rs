@@ -39,7 +39,9 @@ mod status;
 mod store;
 mod transfer;
 mod verification;
+mod vhosts;
 mod volumes;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,6 +54,7 @@ use crate::base::{Lane, PlatformName, Timestamp};
 use crate::fuse::Session;
 use crate::fuse::mounts::Mounts;
 use crate::live::{FileSystem, Invalidations, Volume};
+use crate::web::Http;
 
 pub use maintenance::Schedule;
 pub use serve::{ServeOptions, init_store, serve};
@@ -74,5 +77,8 @@ pub struct Daemon {
     holds: Mutex<BTreeMap<u64, Arc<capture::WriteHold>>>,
     /// Serialises changes of the namespace, so that an older description never replaces a newer one.
     publishing: Mutex<()>,
+    windows: windows::Windows,
+    /// Answers web servers and load balancers, where it is told to.
+    http: Mutex<Option<Http>>,
     stopping: Arc<AtomicBool>,
 }

@@ -7,12 +7,16 @@
 //! snapshots/SITE/ID/     a snapshot, read-only
 //! views/P/LANE/          a platform's sites directory
 //! live/SITE              -> the document root of the live generation
+//! previous/SITE          -> that of the generation that was live before, while it is shown
+//! next/SITE              -> that of the generation that is being made
+//! windows/SITE/          what web servers look for while writes are held or refused (`windows`)
 //! ```
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::base::{Lane, PlatformName};
+use super::windows::Window;
+use crate::base::{Lane, PlatformName, SiteName};
 use crate::control::Failure;
 use crate::history::{Catalog, SnapshotRecord};
 use crate::live::{Namespace, NamespaceEntry, VolumeNumber};
@@ -22,7 +26,12 @@ use crate::site::{Generation, GenerationState, LivePointer, Platform, Site};
 pub(super) type OwnEntries = BTreeMap<(PlatformName, Lane), BTreeMap<String, NamespaceEntry>>;
 
 /// The namespace that shows what the catalog says.
-pub(super) fn describe(catalog: &Catalog, root: &Path, own: &OwnEntries) -> Result<Namespace, Failure> {
+pub(super) fn describe(
+    catalog: &Catalog,
+    root: &Path,
+    own: &OwnEntries,
+    windows: &BTreeMap<SiteName, Window>,
+) -> Result<Namespace, Failure> {
     let platforms = catalog.list::<Platform>("")?;
     let generations = catalog.list::<Generation>("")?;
     let pointers: BTreeMap<String, LivePointer> = catalog.list::<LivePointer>("")?.into_iter().collect();
@@ -31,6 +40,9 @@ pub(super) fn describe(catalog: &Catalog, root: &Path, own: &OwnEntries) -> Resu
     let mut data = Directory::default();
     let mut snapshots = Directory::default();
     let mut live = Directory::default();
+    let mut previous = Directory::default();
+    let mut next = Directory::default();
+    let mut windows_shown = Directory::default();
     let mut views = Directory::default();
 
     for (name, site) in catalog.list::<Site>("")? {
@@ -56,9 +68,23 @@ pub(super) fn describe(catalog: &Catalog, root: &Path, own: &OwnEntries) -> Resu
         views.link(&[generation.platform.as_str(), &lane, site], target);
         let is_live = pointers.get(site).is_some_and(|pointer| pointer.generation == generation.name.number);
         let platform = platforms.iter().find(|(_, platform)| platform.name == generation.platform);
-        if let (true, Some((_, platform))) = (is_live, platform) {
+        let Some((_, platform)) = platform else { continue };
+        let docroot = platform.docroot_in(generation.lane).to_string_lossy().into_owned();
+        let was_live =
+            pointers.get(site).is_some_and(|pointer| pointer.previous == Some(generation.name.number));
+        if is_live {
             by_site.link(&[site], format!("../generations/{site}/{number}"));
-            live.link(&[site], platform.docroot_in(generation.lane).to_string_lossy().into_owned());
+            live.link(&[site], docroot);
+        } else if was_live {
+            previous.link(&[site], docroot);
+        } else if generation.state == GenerationState::Prepared {
+            // In the order of their numbers: the newest is the one that comes.
+            next.link(&[site], docroot);
+        }
+    }
+    for (site, window) in windows {
+        for flag in window.flags() {
+            windows_shown.put(&[site.as_str(), flag], NamespaceEntry::FileMountPoint);
         }
     }
     for (_, record) in catalog.list::<SnapshotRecord>("")? {
@@ -72,6 +98,9 @@ pub(super) fn describe(catalog: &Catalog, root: &Path, own: &OwnEntries) -> Resu
         ("snapshots", snapshots),
         ("views", views),
         ("live", live),
+        ("previous", previous),
+        ("next", next),
+        ("windows", windows_shown),
     ];
     Ok(Namespace {
         entries: parts

@@ -214,9 +214,16 @@ impl Operations for RunOperations<'_> {
         let generation = self.daemon.generation(generation)?;
         let counter = |tx: &mut crate::history::Transaction<'_>| tx.next_number(HOLD_COUNTER);
         let number = self.daemon.store.catalog.write(counter)?;
+        // The web server first: what it lets through from here on only reads.
+        self.daemon.set_window(&generation.name.site, true)?;
         self.daemon.wait_for_last_writers(&generation)?;
-        let hold = self.daemon.hold_writes(&generation)?;
-        self.daemon.holds.lock().insert(number, Arc::new(hold));
+        match self.daemon.hold_writes(&generation) {
+            Ok(hold) => self.daemon.holds.lock().insert(number, Arc::new(hold)),
+            Err(failure) => {
+                self.daemon.close_window_unless_held(&generation.name.site)?;
+                return Err(failure.into());
+            }
+        };
         Ok(HoldId(number))
     }
 
@@ -234,11 +241,17 @@ impl Operations for RunOperations<'_> {
             .catalog
             .get::<LivePointer>(hold.generation().site.as_str())?
             .is_some_and(|pointer| pointer.generation == hold.generation().number);
-        if is_live {
-            hold.release()?;
-        } else {
-            self.daemon.release_when_drained(hold);
-        }
+        let site = hold.generation().site.clone();
+        let released = match is_live {
+            true => hold.release(),
+            false => {
+                self.daemon.release_when_drained(hold);
+                Ok(())
+            }
+        };
+        // The web server last: what waits there goes through to a database that takes it.
+        self.daemon.close_window_unless_held(&site)?;
+        released?;
         Ok(())
     }
 

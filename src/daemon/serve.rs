@@ -16,6 +16,7 @@ use crate::fuse::{Session, SessionOptions};
 use crate::live::FileSystem;
 use crate::site::{Library, Platform};
 use crate::update;
+use crate::web::{Address, Http};
 
 /// How often it is looked whether the daemon is to stop.
 const STOP_POLL: Duration = Duration::from_millis(50);
@@ -37,6 +38,10 @@ pub struct ServeOptions {
     pub recipes: PathBuf,
     /// The program that runs PHP on the command line.
     pub php: String,
+    /// Where web servers and load balancers are answered; nowhere unless told.
+    pub web: Option<Address>,
+    /// A directory with templates of web servers' configuration, preferred to those that are built in.
+    pub templates: Option<PathBuf>,
     /// Whether files may be served by the kernel past this program, where it can.
     pub passthrough: bool,
     /// What is done without anybody asking.
@@ -67,6 +72,16 @@ pub fn serve(options: ServeOptions, stop: Arc<AtomicBool>, ready: impl FnOnce(&P
             );
         }
     };
+    if let Some(address) = &daemon.options.web {
+        match Http::start(address, Arc::clone(&daemon) as _) {
+            Ok(http) => {
+                log::info!("answering web servers at {}", http.address());
+                *daemon.http.lock() = Some(http);
+            }
+            // The sites are served all the same; who asks for their health is told by the silence.
+            Err(error) => log::error!("{error}"),
+        }
+    }
     let handler: Arc<dyn Handler> = Arc::clone(&daemon) as _;
     let serving = std::thread::spawn(move || server.run(&handler, STOP_GRACE));
     let settling = daemon.settle(to_settle);
@@ -149,6 +164,8 @@ impl Daemon {
             locks: locks::Locks::default(),
             holds: Mutex::default(),
             publishing: Mutex::new(()),
+            windows: super::windows::Windows::default(),
+            http: Mutex::default(),
             stopping,
         };
         daemon.show_all_volumes()?;
@@ -164,6 +181,7 @@ impl Daemon {
 
     /// Unmounts everything and makes everything durable.
     fn shut_down(&self) -> Result<(), Failure> {
+        drop(self.http.lock().take());
         self.holds.lock().clear();
         for (_, platform) in &self.store.catalog.list::<Platform>("")? {
             if let Err(failure) = self.detach_views(platform) {

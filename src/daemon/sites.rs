@@ -2,6 +2,8 @@
 
 use super::Daemon;
 use super::draining::forget_departure;
+use super::vhosts::{LISTEN_SETTING, PHP_SETTING};
+use super::windows::{WRITES_SETTING, check_writes_setting};
 use crate::base::SiteName;
 use crate::control::response::{
     DatabaseInfo, GenerationInfo, GenerationState as ShownState, SettingValue, SiteDetails, SiteRemoved,
@@ -18,7 +20,12 @@ use crate::update::Journal;
 const RUNS_SHOWN_MAX: usize = 10;
 
 /// What `site set` knows, with what it means.
-const SETTINGS: [(&str, &str); 1] = [("uri", "the site's address, scheme and host: https://example.com")];
+const SETTINGS: [(&str, &str); 4] = [
+    ("uri", "the site's address, scheme and host: https://example.com"),
+    (WRITES_SETTING, "how long writes wait during an update before they are refused, or refuse: 30s"),
+    (LISTEN_SETTING.0, "what the web server listens on for it: 80"),
+    (PHP_SETTING.0, "the socket of PHP-FPM: /run/php/php-fpm.sock"),
+];
 
 impl Daemon {
     /// `site list`.
@@ -63,6 +70,9 @@ impl Daemon {
         if !SETTINGS.iter().any(|(key, _)| *key == request.key) {
             let known = SETTINGS.map(|(key, meaning)| format!("{key} ({meaning})")).join(", ");
             return Err(Failure::usage(format!("there is no setting {:?}", request.key)).hint(known));
+        }
+        if let (WRITES_SETTING, Some(value)) = (request.key.as_str(), &request.value) {
+            check_writes_setting(value)?;
         }
         let _lock = self.lock_site(&request.site, "site set")?;
         let mut site = self.site(&request.site)?;

@@ -10,7 +10,7 @@ use crate::control::Failure;
 use crate::fuse::mounts::PlatformView;
 use crate::history::{Snapshot, SnapshotRecord};
 use crate::live::{Access, Invalidation, NamespaceEntry, Volume, VolumeNumber};
-use crate::site::{Generation, Site};
+use crate::site::{Generation, GenerationState, Site};
 use crate::trees::Root;
 
 /// Entries of a directory of the namespace.
@@ -57,7 +57,13 @@ impl Daemon {
             show(&mut known, site.data_volume, &site.data_base, Access::Writable)?;
         }
         for (_, generation) in self.store.catalog.list::<Generation>("")? {
-            show(&mut known, generation.volume, &generation.base, generations::access(generation.state))?;
+            let access = match generation.state {
+                GenerationState::Live => {
+                    self.site(&generation.name.site).as_ref().map_or(Access::Writable, Daemon::live_access)
+                }
+                state => generations::access(state),
+            };
+            show(&mut known, generation.volume, &generation.base, access)?;
         }
         for (_, record) in self.store.catalog.list::<SnapshotRecord>("")? {
             match Snapshot::load(&self.store.trees.objects, record.id) {
@@ -124,7 +130,12 @@ impl Daemon {
             .iter()
             .map(|(place, view)| (place.clone(), view.own(&covered, &place.0)))
             .collect();
-        let forgotten = self.filesystem.set_namespace(&namespace::describe(catalog, &self.root, &own)?);
+        let forgotten = self.filesystem.set_namespace(&namespace::describe(
+            catalog,
+            &self.root,
+            &own,
+            &self.open_windows()?,
+        )?);
         self.tell_kernel(forgotten);
         for (place, view) in self.views.lock().iter_mut() {
             // A view that came meanwhile is published by who brought it.

@@ -17,7 +17,7 @@ pub enum NamespaceEntry {
     Volume(VolumeNumber),
     /// An empty directory onto which something else is bind-mounted.
     DirectoryMountPoint,
-    /// An empty file onto which something else is bind-mounted.
+    /// An empty file: a flag, or one onto which something else is bind-mounted.
     FileMountPoint,
 }
 

@@ -101,9 +101,10 @@ impl Place {
         fs::write(&gate, GATE).unwrap();
         fs::set_permissions(&gate, fs::Permissions::from_mode(0o755)).unwrap();
         let config = format!(
-            "recipes = {:?}\nroot = {:?}\ndrain_seconds = 0\n",
+            "recipes = {:?}\nroot = {:?}\nweb = {:?}\ndrain_seconds = 0\n",
             place.path("recipes"),
-            place.path("root")
+            place.path("root"),
+            place.path("daemon.sock")
         );
         fs::write(place.path("config.toml"), config).unwrap();
         assert_eq!(place.sitefs(&["init"]).exit, 0);

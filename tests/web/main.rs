@@ -4,7 +4,11 @@
 
 mod client;
 mod cutovers;
+mod fixture;
+mod health;
 #[path = "../update/place.rs"]
 #[allow(dead_code, reason = "this uses a part of it")]
 mod place;
 mod servers;
+mod vhosts;
+mod windows;

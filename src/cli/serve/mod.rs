@@ -15,6 +15,7 @@ use signal_hook::flag;
 use super::config::DEFAULT_CONFIG;
 use super::context::{Context, Ended, Ending};
 use super::logger;
+use crate::base::files;
 use crate::control::Failure;
 use crate::daemon::{self, ServeOptions};
 
@@ -26,6 +27,9 @@ const RECIPES_NAME: &str = "recipes";
 
 /// How long a request may take unless told otherwise: as long as nginx waits for PHP.
 const DRAIN_SECONDS_DEFAULT: u32 = 60;
+
+/// Where templates of one's own are, unless told otherwise, if it exists.
+const DEFAULT_TEMPLATES: &str = "/etc/sitefs/templates";
 
 /// Start the daemon: mounts, control socket, jobs
 ///
@@ -61,11 +65,17 @@ impl Serve {
         let root = root.map_or(Path::new(DEFAULT_ROOT), PathBuf::as_path);
         let root = std::path::absolute(root)
             .map_err(|error| Failure::usage("--root needs a directory").because(&error))?;
+        let own_templates = files::metadata(Path::new(DEFAULT_TEMPLATES)).is_ok_and(|found| found.is_some());
+        let web = config.web.as_deref().map(str::parse).transpose().map_err(|reason: String| {
+            Failure::usage("`web` in the configuration is not an address").because_of(reason)
+        })?;
         Ok(ServeOptions {
             store: context.store.clone(),
             root,
             recipes: config.recipes.clone().map_or_else(|| beside(context.config_file.as_deref()), Ok)?,
             php: config.php.as_ref().map_or_else(|| "php".to_owned(), |php| php.display().to_string()),
+            web,
+            templates: config.templates.clone().or_else(|| own_templates.then(|| DEFAULT_TEMPLATES.into())),
             passthrough: !self.no_passthrough,
             schedule: config.schedule(),
             drain: Duration::from_secs(u64::from(config.drain_seconds.unwrap_or(DRAIN_SECONDS_DEFAULT))),

@@ -13,6 +13,7 @@ mod switch;
 mod transfer;
 mod update;
 mod verify;
+mod web;
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,6 +40,7 @@ pub use update::{
     PlannedStep, RunState, RunSummary, StepReport, UpdateOutcome, UpdatePlan, UpdateReport, Updated,
 };
 pub use verify::{Affected, Repair, Verification};
+pub use web::{ReadonlyState, VhostMade};
 
 use crate::base::Timestamp;
 
