@@ -11,29 +11,12 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, sy
 use std::path::Path;
 use std::process::Command;
 
-use common::{Served, as_nobody, errno, fill, noise};
+use common::{Served, as_nobody, both_ways, errno, fill, noise};
 use rustix::io::Errno;
 
 #[test]
 fn serving_process() {
     common::serve();
-}
-
-/// Each test twice: bytes served by the program, and by the kernel past it.
-macro_rules! both_ways {
-    ($($name:ident),* $(,)?) => {$(
-        mod $name {
-            #[test]
-            fn by_the_program() {
-                super::$name(false);
-            }
-
-            #[test]
-            fn past_the_program() {
-                super::$name(true);
-            }
-        }
-    )*};
 }
 
 both_ways!(

@@ -6,6 +6,8 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
+    unused_macros,
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::print_stderr,
@@ -28,6 +30,24 @@ use sitefs::fuse::{Session, SessionOptions};
 use sitefs::live::{Access, FileSystem, Namespace, NamespaceEntry, Volume, VolumeNumber, Volumes};
 use sitefs::objects::Objects;
 use sitefs::trees::{Attributes, ImportOptions, Root, Totals, Trees};
+
+/// Each test twice: bytes served by the program, and by the kernel past it.
+macro_rules! both_ways {
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn by_the_program() {
+                super::$name(false);
+            }
+
+            #[test]
+            fn past_the_program() {
+                super::$name(true);
+            }
+        }
+    )*};
+}
+pub(crate) use both_ways;
 
 /// After this long a test hangs: the serving process is killed, which ends every call that waits for it.
 const HANG: Duration = Duration::from_secs(90);

@@ -15,28 +15,12 @@ mod tools;
 use std::path::Path;
 use std::process::Command;
 
+pub(crate) use common::both_ways;
+
 #[test]
 fn serving_process() {
     common::serve();
 }
-
-/// Each test twice: bytes served by the program, and by the kernel past it.
-macro_rules! both_ways {
-    ($($name:ident),* $(,)?) => {$(
-        mod $name {
-            #[test]
-            fn by_the_program() {
-                super::$name(false);
-            }
-
-            #[test]
-            fn past_the_program() {
-                super::$name(true);
-            }
-        }
-    )*};
-}
-pub(crate) use both_ways;
 
 /// Runs a script in `directory` with more arguments as `$1` and so on; it must succeed. Returns what it wrote.
 pub(crate) fn run(interpreter: &[&str], script: &str, directory: &Path, arguments: &[&Path]) -> String {
