@@ -7,15 +7,17 @@ use std::time::Instant;
 use super::Daemon;
 use super::capture::{Captured, ExtractedDatabase};
 use super::differences::State;
+use crate::base::Timestamp;
 use crate::base::files::{self, At};
 use crate::control::request::{self, DatabaseSource};
 use crate::control::response::{
     DatabaseCloned, DatabaseDumped, DatabaseRestored, DatabaseVerification, TableInfo,
 };
 use crate::control::{At as When, Caller, DataWriter, Events, Failure, InputReader, Revision};
-use crate::database::{Database, Difference, Summary};
+use crate::database::{Difference, Engine, Summary};
 use crate::history::{DatabaseSnapshot, SnapshotId};
-use crate::site::{Site, SiteKind};
+use crate::site::{Site, SiteKind, with_companions};
+use crate::trees::{Attributes, Entry, Node, Root};
 
 impl Daemon {
     /// `database dump`.
@@ -65,52 +67,28 @@ impl Daemon {
         let started = Instant::now();
         let _lock = self.lock_site(&request.site, "database restore")?;
         let site = self.site(&request.site)?;
-        if Daemon::is_on_server(&site) {
-            let (from, recorded) = match &request.from {
-                DatabaseSource::Snapshot(revision) => {
-                    self.state_on_server(revision)?.ok_or_else(|| no_database(&revision.to_string()))?
-                }
-                DatabaseSource::Input => {
-                    ("dump".to_owned(), self.adopt_dump(&site, &mut InputReader(events))?)
-                }
-            };
-            let summary = Summary::from(&recorded);
-            let safety = self.replace_on_server(caller, &site, recorded, &from, events)?;
-            return Ok(DatabaseRestored {
-                site: site.name,
-                from,
-                tables: summary.tables.len() as u64,
-                rows: summary.rows(),
-                safety_snapshot: safety.to_string(),
-                seconds: started.elapsed().as_secs_f64(),
-            });
-        }
-        let directory = self.store.temporary_directory()?;
-        let (from, dump) = match &request.from {
-            DatabaseSource::Snapshot(revision) => {
-                let (state, extracted) = self.extract_state(revision)?;
-                (state.name, extracted.whole_file()?)
-            }
+        let replaced = match &request.from {
+            DatabaseSource::Snapshot(revision) => self.replace_by_state(caller, &site, revision, events)?,
             DatabaseSource::Input => {
-                let path = directory.path().join("dump");
-                let mut dump = files::create_new(&path)?;
-                io::copy(&mut InputReader(events), &mut dump).at("receive", &path)?;
-                dump.rewind().at("read", &path)?;
-                ("dump".to_owned(), dump)
+                let content = if Daemon::is_on_server(&site) {
+                    Content::Recorded(self.adopt_dump(&site, &mut InputReader(events))?)
+                } else {
+                    let directory = self.store.temporary_directory()?;
+                    let path = directory.path().join("dump");
+                    let mut dump = files::create_new(&path)?;
+                    io::copy(&mut InputReader(events), &mut dump).at("receive", &path)?;
+                    dump.rewind().at("read", &path)?;
+                    Content::Dump(dump)
+                };
+                self.replace_database(caller, &site, content, "dump", events)?
             }
         };
-        let live = self.live_generation(&site.name)?;
-        let target = self.live_database(&site)?;
-        let captured = self.capture(&site, &live, None)?;
-        let message = format!("before the database was restored from {from}");
-        let safety = self.register(caller, &site, &live, captured, &message, None)?;
-        let summary = target.restore(dump)?;
         Ok(DatabaseRestored {
             site: site.name,
-            from,
-            tables: summary.tables.len() as u64,
-            rows: summary.rows(),
-            safety_snapshot: safety.to_string(),
+            tables: replaced.summary.tables.len() as u64,
+            rows: replaced.summary.rows(),
+            from: replaced.from,
+            safety_snapshot: replaced.safety.to_string(),
             seconds: started.elapsed().as_secs_f64(),
         })
     }
@@ -133,26 +111,12 @@ impl Daemon {
                 ),
             ));
         }
-        if Daemon::is_on_server(&target) {
-            let found = self.state_on_server(&request.from)?;
-            let (from, recorded) = found.ok_or_else(|| no_database(&request.from.to_string()))?;
-            let summary = Summary::from(&recorded);
-            self.replace_on_server(caller, &target, recorded, &from, events)?;
-            return Ok(DatabaseCloned {
-                from,
-                to: target.name,
-                tables: summary.tables.len() as u64,
-                rows: summary.rows(),
-                seconds: started.elapsed().as_secs_f64(),
-            });
-        }
-        let (state, extracted) = self.extract_state(&request.from)?;
-        let summary = self.live_database(&target)?.restore(extracted.whole_file()?)?;
+        let replaced = self.replace_by_state(caller, &target, &request.from, events)?;
         Ok(DatabaseCloned {
-            from: state.name,
             to: target.name,
-            tables: summary.tables.len() as u64,
-            rows: summary.rows(),
+            tables: replaced.summary.tables.len() as u64,
+            rows: replaced.summary.rows(),
+            from: replaced.from,
             seconds: started.elapsed().as_secs_f64(),
         })
     }
@@ -210,40 +174,83 @@ impl Daemon {
         Ok(Some((name, database)))
     }
 
-    /// Gives a site another database on its server: a new generation with the files as they are now becomes live, so
-    /// nobody sees a part of it, and `rollback` undoes it. Returns the snapshot of the site as it was.
-    fn replace_on_server(
+    /// Gives a site the database of a state, its own or another site's.
+    fn replace_by_state(
         &self,
         caller: &Caller,
         site: &Site,
-        recorded: DatabaseSnapshot,
+        revision: &Revision,
+        events: &dyn Events,
+    ) -> Result<Replaced, Failure> {
+        let (from, content) = match self.state_on_server(revision)? {
+            Some((from, recorded)) => (from, Content::Recorded(recorded)),
+            None => {
+                let (state, extracted) = self.extract_state(revision)?;
+                (state.name, Content::Dump(extracted.whole_file()?))
+            }
+        };
+        self.replace_database(caller, site, content, &from, events)
+    }
+
+    /// Gives a site another database: a new generation with the files as they are now becomes live, so nobody sees a
+    /// part of it, and `rollback` undoes it. No write is accepted between the snapshot of the site as it was and the
+    /// switch, so none is lost unseen.
+    fn replace_database(
+        &self,
+        caller: &Caller,
+        site: &Site,
+        content: Content,
         from: &str,
         events: &dyn Events,
-    ) -> Result<SnapshotId, Failure> {
+    ) -> Result<Replaced, Failure> {
         let live = self.live_generation(&site.name)?;
         let platform = self.platform(&live.platform)?;
+        self.wait_for_lane(&site.name, &platform.name, events)?;
         let hold = self.hold_writes(&live)?;
         let captured = self.capture(site, &live, Some(&hold))?;
         captured.warn_of_unstable(events);
-        let message = format!("before the database was restored from {from}");
+        let (root, database) = match content {
+            Content::Recorded(recorded) => (captured.root.clone(), recorded),
+            Content::Dump(dump) => self.with_restored_file(site, &captured.root, dump)?,
+        };
+        let summary = Summary::from(&database);
         let restored = Captured {
-            root: captured.root.clone(),
+            root,
             unstable: Vec::new(),
-            database: Some(recorded),
+            database: Some(database),
             platform: captured.platform.clone(),
         };
+        let message = format!("before the database was restored from {from}");
         let safety = self.register(caller, site, &live, captured, &message, None)?;
         let message = format!("with the database of {from}");
         let snapshot = self.register(caller, site, &live, restored, &message, None)?;
         let next = self.generation_from(site, snapshot, &platform)?;
         self.switch_held(site, &live, &next, hold, events)?;
-        Ok(safety)
+        Ok(Replaced { from: from.to_owned(), safety, summary })
     }
 
-    /// The database of the live generation of a site.
-    fn live_database(&self, site: &Site) -> Result<Database, Failure> {
-        let live = self.live_generation(&site.name)?;
-        self.database(site, &live)?.ok_or_else(|| no_database(&site.name.to_string()))
+    /// A tree of a site with its database file replaced by what a dump holds, in the layout the file has: its page
+    /// size and kind of journal stay. Its owner and permissions do too.
+    fn with_restored_file(
+        &self,
+        site: &Site,
+        root: &Root,
+        dump: File,
+    ) -> Result<(Root, DatabaseSnapshot), Failure> {
+        let trees = &self.store.trees;
+        let none = || no_database(site.name.as_str());
+        let file = site.database_files().first().ok_or_else(none)?;
+        let entry = trees.entry_at(root, file)?.ok_or_else(none)?;
+        let extracted = self.extract_database(root, file)?.ok_or_else(none)?;
+        let summary = extracted.database()?.restore(dump)?;
+        let content = trees.objects.put_file(&mut extracted.whole_file()?, u64::MAX)?;
+        let attributes = Attributes { mtime: Timestamp::now(), ..entry.attributes };
+        let mut root = root.clone();
+        for companion in with_companions(file) {
+            root = trees.replace_at(&root, &companion, None)?;
+        }
+        let root = trees.replace_at(&root, file, Some(Entry { attributes, node: Node::File(content) }))?;
+        Ok((root, summary.into_snapshot(Engine::Sqlite, Some(file.clone()), None, true)))
     }
 
     /// A state of a site, and its database in a directory of its own.
@@ -259,6 +266,24 @@ impl Daemon {
         let extracted = extracted.ok_or_else(|| no_database(&state.name))?;
         Ok((state, extracted))
     }
+}
+
+/// What a database is replaced by.
+enum Content {
+    /// The database of a snapshot, or a dump that was read, on a server.
+    Recorded(DatabaseSnapshot),
+    /// SQL or a raw database file, for a database in a file.
+    Dump(File),
+}
+
+/// A database that was replaced.
+struct Replaced {
+    /// Where its content is from: `SITE@ID`, or `dump`.
+    from: String,
+    /// The site as it was before.
+    safety: SnapshotId,
+    /// What it holds now.
+    summary: Summary,
 }
 
 impl ExtractedDatabase {

@@ -53,6 +53,11 @@ fn databases_are_restored_cloned_and_verified() {
     let safety = format!("shop@{}", restored["safety_snapshot"].as_str().unwrap());
     let lost = bench.json(&["show", &safety]);
     assert_eq!(lost["tables"].as_array().unwrap().len(), 1);
+    // It is a release like any other.
+    bench.json(&["rollback", "shop"]);
+    assert_eq!(bench.sql(LIVE, TITLES), "changed,changed,changed");
+    bench.json(&["cutover", "shop", "--to", "2"]);
+    assert_eq!(bench.sql(LIVE, TITLES), "first,second,third");
 
     bench.sql("root/sites/test/database/site.sqlite", "DELETE FROM node");
     bench.sql(LIVE, "INSERT INTO node(title) VALUES('fourth')");

@@ -15,7 +15,8 @@ use crate::control::{Failure, Revision};
 
 /// Replace a site's database by that of a snapshot, or by a dump
 ///
-/// A snapshot of the site is taken first. The database is replaced as a whole, or not at all.
+/// A snapshot of the site is taken first, and the database is that of a new generation: visitors see all of it or
+/// nothing, no write falls between the two, and `sitefs rollback SITE` undoes it.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "sitefs database restore [OPTIONS] <SITE> <FILE>\n       sitefs database restore [OPTIONS] <SITE> --from <SITE@ID>"
@@ -56,9 +57,11 @@ impl Restore {
                 seconds(answer.seconds),
             ));
             page.note(format!(
-                "the site as it was before is {}@{}",
+                "the site as it was before is {}@{}; to undo this: sitefs{} rollback {}",
                 answer.site,
-                short_id(&answer.safety_snapshot)
+                short_id(&answer.safety_snapshot),
+                context.store_option(),
+                answer.site
             ));
             page
         })
