@@ -35,7 +35,8 @@ pub(super) struct Update {
     /// The platform to move to
     #[arg(long, required_unless_present_any = ["resume", "abort"])]
     platform: Option<PlatformName>,
-    /// How the live site is treated: switch updates a new generation and moves one pointer
+    /// How the live site is treated: switch updates a new generation and moves one pointer; in-place moves the pointer
+    /// first, updates the live database, and restores it if that fails
     #[arg(long, value_enum, default_value_t = StrategyArg::Switch)]
     strategy: StrategyArg,
     /// A command that must succeed on the updated site, besides the recipe's own; may be given several times
@@ -62,6 +63,7 @@ pub(super) struct Update {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum StrategyArg {
     Switch,
+    InPlace,
 }
 
 impl Update {
@@ -70,6 +72,7 @@ impl Update {
             Some(platform) => {
                 let strategy = match self.strategy {
                     StrategyArg::Switch => Strategy::Switch,
+                    StrategyArg::InPlace => Strategy::InPlace,
                 };
                 let options = UpdateOptions {
                     platform,
@@ -119,11 +122,13 @@ fn plan_page(plan: &UpdatePlan) -> Page {
     let mut page = Page::default();
     let strategy = match plan.strategy {
         Strategy::Switch => "switch",
+        Strategy::InPlace => "in-place",
     };
     page.line(format!(
         "update of {} ({}) from {} to {}, strategy {strategy}",
         plan.site, plan.app, plan.from, plan.to
     ));
+    page.line(format!("  {}", plan.choice));
     for warning in &plan.warnings {
         page.line(format!("  warning: {warning}"));
     }

@@ -337,6 +337,8 @@ pub struct Restore {
 pub enum Strategy {
     /// Files and database are cloned, the clone is updated, one pointer is switched.
     Switch,
+    /// The pointer is switched first, and the live database updated; a failure restores it.
+    InPlace,
 }
 
 /// `update`.

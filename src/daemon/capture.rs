@@ -89,6 +89,16 @@ impl WriteHold {
         Ok(())
     }
 
+    /// Ends it; where `refuse` says so, whoever waits for a lock on a server is refused first.
+    pub(super) fn refuse_and_release(self, refuse: bool) -> Result<(), Failure> {
+        if let (true, Some(hold)) = (refuse, &self.hold)
+            && let Held::Server(_, database) = &*hold.lock()
+        {
+            database.refuse_waiting()?;
+        }
+        self.release()
+    }
+
     /// How many files of the volume the hold itself has open: SQLite keeps a log and its index open beside the
     /// database, a rollback journal only while something is written.
     fn open_files(&self) -> usize {
@@ -156,6 +166,12 @@ impl Daemon {
         };
         let hold = hold.map(Mutex::new);
         Ok(WriteHold { generation: generation.name.clone(), volume, hold })
+    }
+
+    /// What stands for a hold of a generation whose database is locked by nothing.
+    pub(super) fn hold_nothing(&self, generation: &Generation) -> Result<WriteHold, Failure> {
+        let volume = self.volume(generation.volume)?;
+        Ok(WriteHold { generation: generation.name.clone(), volume, hold: None })
     }
 
     /// Waits until whoever has something of a generation open for writing now is done with it, so that requests

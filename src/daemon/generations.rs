@@ -7,6 +7,7 @@ use super::draining::{forget_departure, note_departure};
 use crate::base::{Lane, PlatformName, SiteName, Timestamp};
 use crate::control::Failure;
 use crate::control::response::GenerationRef;
+use crate::database::ServerDatabase;
 use crate::history::{SnapshotId, VOLUME_COUNTER};
 use crate::live::{Access, Volume, VolumeNumber};
 use crate::site::{Generation, GenerationName, GenerationState, LivePointer, Place, Platform, Site};
@@ -117,7 +118,14 @@ impl Daemon {
         let new_volume = self.volume(new.volume)?;
         old_volume.set_access(Access::ReadOnly);
         let closed = self.set_database_writable(&new_name, true);
-        let closed = closed.and_then(|()| self.set_database_writable(&old_name, false));
+        // One that both have is not closed: it is what the new generation writes to.
+        let (old_database, new_database) =
+            (self.server_database(&old_name)?, self.server_database(&new_name)?);
+        let is_same = |old: &ServerDatabase| new_database.as_ref().is_some_and(|new| new.at == old.at);
+        let closed = match old_database.as_ref().is_some_and(is_same) {
+            true => closed,
+            false => closed.and_then(|()| self.set_database_writable(&old_name, false)),
+        };
         if let Err(failure) = closed.and_then(|()| still_held()) {
             self.reopen(&old_name, &old_volume);
             old_volume.set_access(live_access);
@@ -259,17 +267,19 @@ pub(super) fn volume_number(number: u64) -> Result<u32, Failure> {
     })
 }
 
-/// The lane of a platform that does not show the site's live generation; the first when neither does, unless only
-/// the second is unused.
+/// The lane of a platform that does not show the site's live generation. When neither does: the one that is unused, the
+/// first before the second; else the one that shows the older generation, as requests of the younger may be running.
 pub(super) fn free_lane<'a>(others: impl Iterator<Item = &'a Generation>, platform: &PlatformName) -> Lane {
     let shown: Vec<&Generation> =
         others.filter(|other| &other.platform == platform && other.is_shown()).collect();
     let used = |lane: Lane| shown.iter().any(|other| other.lane == lane);
     let live = shown.iter().find(|other| other.state == GenerationState::Live);
-    match live {
-        Some(live) => live.lane.other(),
-        None if used(Lane::A) && !used(Lane::B) => Lane::B,
-        None => Lane::A,
+    let oldest = shown.iter().min_by_key(|other| other.name.number);
+    match (live, oldest) {
+        (Some(live), _) => live.lane.other(),
+        (None, Some(oldest)) if used(Lane::A) && used(Lane::B) => oldest.lane,
+        (None, _) if used(Lane::A) => Lane::B,
+        (None, _) => Lane::A,
     }
 }
 

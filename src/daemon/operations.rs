@@ -14,8 +14,8 @@ use crate::history::SnapshotId;
 use crate::site::{Facts, GenerationName, LivePointer, Place, Platform, Site, SiteKind};
 use crate::trees::Node;
 use crate::update::{
-    Changes, CommandEnd, CommandRequest, Failure, FileChanges, HoldId, Inspection, Operations, Page,
-    PageRequest, Reading, Switch, TableChange, Verification,
+    Changes, CommandEnd, CommandRequest, DatabaseSource, Failure, FileChanges, HoldId, Inspection,
+    Operations, Page, PageRequest, Reading, Switch, TableChange, Verification,
 };
 
 /// The counter that gives out the numbers of holds.
@@ -77,6 +77,7 @@ impl Operations for RunOperations<'_> {
             read_only: site.read_only,
             free_bytes: space.blocks_available * u64::from(space.block_size),
             database_bytes: database.map_or(0, |database| database.size_bytes),
+            database_on_server: Daemon::is_on_server(&site),
             database_objection,
             tables_without_transactions,
             recipe,
@@ -105,6 +106,10 @@ impl Operations for RunOperations<'_> {
 
     fn verify(&self, snapshot: SnapshotId) -> Result<Verification, Failure> {
         Ok(self.daemon.verify_snapshot(snapshot)?)
+    }
+
+    fn read_back(&self, snapshot: SnapshotId) -> Result<u64, Failure> {
+        Ok(self.daemon.read_database_back(snapshot)?)
     }
 
     fn create_clone(
@@ -136,10 +141,18 @@ impl Operations for RunOperations<'_> {
         name: &GenerationName,
         snapshot: SnapshotId,
         platform: &PlatformName,
+        database: DatabaseSource<'_>,
     ) -> Result<(), Failure> {
         let (site, platform) = (self.daemon.site(&name.site)?, self.daemon.platform(platform)?);
+        if let DatabaseSource::Of(other) = database {
+            self.daemon.share_database(other, name)?;
+        }
         self.daemon.prepare_generation(&site, name, snapshot, &platform)?;
         Ok(())
+    }
+
+    fn give_up_database(&self, generation: &GenerationName) -> Result<(), Failure> {
+        Ok(self.daemon.drop_database(&generation.key())?)
     }
 
     fn discard_generation(&self, name: &GenerationName) -> Result<(), Failure> {
@@ -212,8 +225,7 @@ impl Operations for RunOperations<'_> {
 
     fn hold_writes(&self, generation: &GenerationName) -> Result<HoldId, Failure> {
         let generation = self.daemon.generation(generation)?;
-        let counter = |tx: &mut crate::history::Transaction<'_>| tx.next_number(HOLD_COUNTER);
-        let number = self.daemon.store.catalog.write(counter)?;
+        let number = self.next_hold()?;
         // The web server first: what it lets through from here on only reads.
         self.daemon.set_window(&generation.name.site, true)?;
         self.daemon.wait_for_last_writers(&generation)?;
@@ -224,6 +236,14 @@ impl Operations for RunOperations<'_> {
                 return Err(failure.into());
             }
         };
+        Ok(HoldId(number))
+    }
+
+    fn hold_requests(&self, generation: &GenerationName) -> Result<HoldId, Failure> {
+        let hold = self.daemon.hold_nothing(&self.daemon.generation(generation)?)?;
+        let number = self.next_hold()?;
+        self.daemon.holds.lock().insert(number, Arc::new(hold));
+        self.daemon.set_window(&generation.site, true)?;
         Ok(HoldId(number))
     }
 
@@ -242,8 +262,9 @@ impl Operations for RunOperations<'_> {
             .get::<LivePointer>(hold.generation().site.as_str())?
             .is_some_and(|pointer| pointer.generation == hold.generation().number);
         let site = hold.generation().site.clone();
-        let released = match is_live {
-            true => hold.release(),
+        let is_taken_over = !is_live && self.daemon.is_database_shared(hold.generation())?;
+        let released = match is_live || is_taken_over {
+            true => hold.refuse_and_release(is_taken_over),
             false => {
                 self.daemon.release_when_drained(hold);
                 Ok(())
@@ -318,6 +339,14 @@ impl Daemon {
             step: String::new(),
             php: self.options.php.clone(),
         })
+    }
+}
+
+impl RunOperations<'_> {
+    /// The number of a new hold.
+    fn next_hold(&self) -> Result<u64, Failure> {
+        let counter = |tx: &mut crate::history::Transaction<'_>| tx.next_number(HOLD_COUNTER);
+        Ok(self.daemon.store.catalog.write(counter)?)
     }
 }
 

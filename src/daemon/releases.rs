@@ -212,7 +212,8 @@ impl Daemon {
         let recorded = self.load_snapshot(snapshot)?;
         let split = crate::site::layout::split(&self.store.trees, &recorded.root, &site.name, &site.data)?;
         let is_made = self.store.catalog.get::<Generation>(&name.key())?.is_some();
-        if Daemon::is_on_server(site) && !is_made {
+        let shares = self.is_database_shared(name)?;
+        if Daemon::is_on_server(site) && !is_made && !shares {
             let (server, creation) = self.server_of(site)?;
             let made = self.announce_database(&name.key(), &site.name, server, creation)?;
             if let Err(failure) = self.fill_database(&made, recorded.database.as_ref()) {
@@ -243,19 +244,55 @@ impl Daemon {
                     ))
                     .hint("leave --platform out, or name a snapshot with --to SITE@ID"));
                 }
+                if Daemon::is_on_server(site) && self.server_database(&name)?.is_none() {
+                    let snapshot = self.snapshot_before_taking_over(live, &name)?;
+                    return self.switch_to_snapshot(site, live, snapshot, None, events);
+                }
                 self.switch_to(site, live, &name, events)
             }
             Target::Revision(revision) => {
                 let snapshot = self.resolve_snapshot(revision)?;
-                let platform = match platform {
-                    Some(platform) => platform,
-                    None => self.platform_of_snapshot(snapshot, live)?,
-                };
-                self.wait_for_lane(&site.name, &platform.name, events)?;
-                let next = self.generation_from(site, snapshot, &platform)?;
-                self.switch_to(site, live, &next.name, events)
+                self.switch_to_snapshot(site, live, snapshot, platform, events)
             }
         }
+    }
+
+    /// Makes a generation of a snapshot, on its own platform unless another is given, and switches to it.
+    fn switch_to_snapshot(
+        &self,
+        site: &Site,
+        live: &Generation,
+        snapshot: SnapshotId,
+        platform: Option<Platform>,
+        events: &dyn Events,
+    ) -> Result<Switched, Failure> {
+        let platform = match platform {
+            Some(platform) => platform,
+            None => self.platform_of_snapshot(snapshot, live)?,
+        };
+        self.wait_for_lane(&site.name, &platform.name, events)?;
+        let next = self.generation_from(site, snapshot, &platform)?;
+        self.switch_to(site, live, &next.name, events)
+    }
+
+    /// The snapshot of a generation whose database the live one has taken over in an update in place.
+    fn snapshot_before_taking_over(
+        &self,
+        live: &Generation,
+        of: &GenerationName,
+    ) -> Result<SnapshotId, Failure> {
+        let taken = live.snapshot.filter(|taken| {
+            let snapshot = self.load_snapshot(*taken);
+            snapshot.is_ok_and(|snapshot| snapshot.generation == Some(of.number))
+        });
+        taken.ok_or_else(|| {
+            Failure::refused(format!("generation {of} has no database any more"))
+                .because_of("an update in place has updated it for the generation that came next")
+                .hint(format!(
+                    "go back to a snapshot: sitefs rollback {0} --to {0}@ID; sitefs log {0} lists them",
+                    of.site
+                ))
+        })
     }
 
     /// The platform a snapshot's site stood on, or the live one where that is no longer there.

@@ -43,7 +43,12 @@ fn name(kind: StepKind) -> &'static str {
 }
 
 /// What takes a step back; `None` when it leaves nothing to take back.
-fn undo(kind: StepKind) -> Option<&'static str> {
+fn undo(strategy: Strategy, kind: StepKind) -> Option<&'static str> {
+    if strategy == Strategy::InPlace
+        && matches!(kind, StepKind::Switch | StepKind::Update | StepKind::Checks | StepKind::LiveChecks)
+    {
+        return Some("restore what was held");
+    }
     match kind {
         StepKind::Clone | StepKind::RehearseUpdate | StepKind::RehearseChecks => Some("delete the clone"),
         StepKind::Hold => Some("accept writes again"),
@@ -107,12 +112,18 @@ impl Daemon {
                     .because_of(run.reason.clone())
                     .hint(see))
             }
-            RunState::RolledBack => Err(Failure::new(
-                FailureKind::RolledBack,
-                format!("the update of {} was switched back: a check failed after the switch", run.site),
-            )
-            .because_of(run.reason.clone())
-            .hint(format!("visitors have the old generation again; {see}"))),
+            RunState::RolledBack => {
+                let what = match run.strategy {
+                    Strategy::Switch => "switched back: a check failed after the switch",
+                    Strategy::InPlace => {
+                        "taken back: the live database is restored to what it was when writes were held"
+                    }
+                };
+                let message = format!("the update of {} was {what}", run.site);
+                Err(Failure::new(FailureKind::RolledBack, message)
+                    .because_of(run.reason.clone())
+                    .hint(format!("visitors have the old release again; {see}")))
+            }
             RunState::Running | RunState::Interrupted => {
                 Err(Failure::failed(format!("the update of {} stopped in the middle", run.site))
                     .because_of(run.reason.clone())
@@ -172,14 +183,18 @@ impl Daemon {
             site: site.name,
             app: site.recipe,
             to: asked.platform.clone(),
-            strategy: AskedStrategy::Switch,
+            strategy: match plan.strategy {
+                Strategy::Switch => AskedStrategy::Switch,
+                Strategy::InPlace => AskedStrategy::InPlace,
+            },
+            choice: plan.choice,
             steps: plan
                 .steps
                 .iter()
                 .map(|step| PlannedStep {
                     name: name(step.kind).to_owned(),
                     action: step.title.clone(),
-                    undo: undo(step.kind).map(str::to_owned),
+                    undo: undo(asked.strategy, step.kind).map(str::to_owned),
                     holds_writes: (StepKind::Hold..=StepKind::Release).contains(&step.kind),
                 })
                 .collect(),
@@ -230,6 +245,36 @@ impl Daemon {
             tables = restored.tables.len() as u64;
         }
         Ok(Verification { objects, bytes, tables })
+    }
+
+    /// Reads the database in a snapshot back from the store, which compares each object with its name; how many bytes.
+    pub(super) fn read_database_back(&self, id: SnapshotId) -> Result<u64, Failure> {
+        let snapshot = self.load_snapshot(id)?;
+        let mut contents = Vec::new();
+        match snapshot.database.as_ref().and_then(|database| database.dump) {
+            Some(dump) => contents.push(dump),
+            None => {
+                for path in self.site(&snapshot.site)?.state_paths() {
+                    let entry = self.store.trees.entry_at(&snapshot.root, &path)?;
+                    if let Some(Node::File(content)) = entry.map(|entry| entry.node) {
+                        contents.push(content);
+                    }
+                }
+            }
+        }
+        let (mut buffer, mut bytes) = (vec![0; READ_BYTES], 0);
+        for content in contents {
+            let mut offset = 0;
+            while offset < content.size() {
+                let read = self.store.trees.objects.read_at(&content, offset, &mut buffer)?;
+                if read == 0 {
+                    return Err(Failure::failed(format!("snapshot {} ends too early", id.short())));
+                }
+                offset += read as u64;
+            }
+            bytes += offset;
+        }
+        Ok(bytes)
     }
 
     /// A run as lists show it.
@@ -294,11 +339,13 @@ fn update_request(
     caller: &Caller,
     options: UpdateOptions,
 ) -> Result<UpdateRequest, Failure> {
-    let AskedStrategy::Switch = options.strategy;
     Ok(UpdateRequest {
         site: site.clone(),
         platform: options.platform,
-        strategy: Strategy::Switch,
+        strategy: match options.strategy {
+            AskedStrategy::Switch => Strategy::Switch,
+            AskedStrategy::InPlace => Strategy::InPlace,
+        },
         checks: options.checks,
         keep_test: options.keep_test,
         allow_downgrade: options.allow_downgrade,

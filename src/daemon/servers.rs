@@ -146,10 +146,34 @@ impl Daemon {
             ))
     }
 
-    /// Takes the database of a generation off its server. Where that cannot be now, its record stays, `status` tells of
+    /// Lets a generation that is going to be made have the database that another one has on a server.
+    pub(super) fn share_database(
+        &self,
+        owner: &GenerationName,
+        name: &GenerationName,
+    ) -> Result<(), Failure> {
+        self.store.catalog.write(|tx| match tx.get::<ServerDatabase>(&owner.key())? {
+            Some(database) => Ok(tx.put(&name.key(), &database)?),
+            None => Ok(()),
+        })
+    }
+
+    /// Whether another generation has the same database on a server.
+    pub(super) fn is_database_shared(&self, name: &GenerationName) -> Result<bool, Failure> {
+        let key = name.key();
+        let Some(database) = self.server_database(name)? else { return Ok(false) };
+        let all = self.store.catalog.list::<ServerDatabase>("")?;
+        Ok(all.iter().any(|(other, found)| *other != key && found.at == database.at))
+    }
+
+    /// Takes the database of a generation off its server, unless another has the same. Where that cannot be now, its record stays, `status` tells of
     /// it, and the next start tries again.
     pub(super) fn drop_database(&self, key: &str) -> Result<(), Failure> {
         let Some(database) = self.store.catalog.get::<ServerDatabase>(key)? else { return Ok(()) };
+        let all = self.store.catalog.list::<ServerDatabase>("")?;
+        if all.iter().any(|(other, found)| other != key && found.at == database.at) {
+            return self.store.catalog.write(|tx| Ok(tx.remove::<ServerDatabase>(key).map(drop)?));
+        }
         match database.drop() {
             Ok(()) => {
                 self.store.catalog.write(|tx| tx.remove::<ServerDatabase>(key).map_err(Failure::from))?;

@@ -38,6 +38,10 @@ impl Daemon {
         let mut found = Vec::new();
         for (_, site) in self.store.catalog.list::<Site>("")? {
             if let Some(run) = Journal::unfinished(&self.store.catalog, &site.name)? {
+                if run.is_half_updated() {
+                    // What is written to such a database is not there any more when it was restored.
+                    self.set_window(&site.name, true)?;
+                }
                 found.push((run, self.locks.take(&site.name, SETTLING)?));
             }
         }
@@ -72,8 +76,13 @@ impl Daemon {
             return;
         }
         let _referring = self.store.trees.objects.referring();
-        if let Err(error) = engine.settle(site) {
-            log::error!("the interrupted update of {site}: {error}");
+        match engine.settle(site) {
+            Ok(_) => {
+                if let Err(failure) = self.close_window_unless_held(site) {
+                    log::error!("the interrupted update of {site}: {}", failure.message);
+                }
+            }
+            Err(error) => log::error!("the interrupted update of {site}: {error}"),
         }
     }
 

@@ -323,6 +323,10 @@ impl<'a> Execution<'a> {
     /// Finds out where an interrupted run really is, and takes back what cannot be gone on from.
     fn survey(&mut self) -> Result<(), UpdateError> {
         let surveyed = self.is_switched().map_err(Stop::Failure).and_then(|is_switched| {
+            if is_switched && self.run.is_half_updated() {
+                // Visitors get the old release again, as it was when it was held, until somebody resumes.
+                return self.rewind(StepKind::Hold);
+            }
             if is_switched {
                 self.after_switch();
                 return Ok(());
@@ -378,6 +382,7 @@ impl<'a> Execution<'a> {
         for step in &mut self.run.steps[begin..] {
             step.state = StepState::Pending;
         }
+        self.begin_with_restored();
         Ok(self.save()?)
     }
 

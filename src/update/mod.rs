@@ -12,12 +12,15 @@
 //! - Switching back leaves no accepted write behind unseen: as long as the checks after the switch run, writes stay
 //!   held; where they could not be, a snapshot of what is left behind is kept and named.
 //! - Every step can be repeated, and every undo can be repeated, also after half of it was done.
+//! - In place ([`Strategy::InPlace`]) the live database is updated only after a snapshot of it, taken while nothing
+//!   could be written, was read back; what has happened since is kept in another before that one is restored.
 //!
 //! Absent: how anything is done. The layer above implements [`Operations`]; the journal is the catalog.
 
 mod commands;
 mod engine;
 mod error;
+mod in_place;
 mod journal;
 mod operations;
 mod plan;
@@ -30,8 +33,8 @@ pub use engine::{Engine, Event, Wish};
 pub use error::{Failure, UpdateError};
 pub use journal::{Journal, interrupt_running};
 pub use operations::{
-    Changes, CommandEnd, CommandRequest, FileChanges, HoldId, Inspection, Operations, Page, PageRequest,
-    Reading, Switch, TableChange, Verification,
+    Changes, CommandEnd, CommandRequest, DatabaseSource, FileChanges, HoldId, Inspection, Operations, Page,
+    PageRequest, Reading, Switch, TableChange, Verification,
 };
 pub use plan::{Plan, PlannedStep, UpdateRequest};
 pub use run::{Run, RunId, RunState, StepKind, StepOutput, StepRecord, StepState, Strategy};

@@ -18,6 +18,16 @@ pub enum Reading {
     Nothing,
 }
 
+/// What the database of a new generation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatabaseSource<'a> {
+    /// What the snapshot holds.
+    Snapshot,
+    /// On a server: the one that another generation has, which both have until that one gives it up. A database in
+    /// files is always that of the snapshot, as it is a part of the generation.
+    Of(&'a GenerationName),
+}
+
 /// Names one hold of writes. Never used again, so that a hold that ended is not taken for one that began later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HoldId(pub u64);
@@ -47,6 +57,8 @@ pub struct Inspection {
     pub free_bytes: u64,
     /// The size of the site's database, in bytes.
     pub database_bytes: u64,
+    /// Whether it is on a server, so that a copy of it is made there.
+    pub database_on_server: bool,
     /// What keeps the site's database from being dumped, held and copied; `None`: nothing was found.
     pub database_objection: Option<String>,
     /// Tables whose rows can be captured only while writes are held.
@@ -179,6 +191,10 @@ pub trait Operations {
     /// database and compares its tables. An error when anything is not as it should be.
     fn verify(&self, snapshot: SnapshotId) -> Result<Verification, Failure>;
 
+    /// Reads the database in a snapshot back from the store, each piece compared with its name; how many bytes.
+    /// Nothing is restored, so it costs little: for whoever has visitors waiting.
+    fn read_back(&self, snapshot: SnapshotId) -> Result<u64, Failure>;
+
     /// Makes the site `name` (kind clone) from a snapshot, with its own data and database and the recipe's settings
     /// file, and a generation of it on `platform`, reachable there when this returns.
     fn create_clone(
@@ -201,7 +217,12 @@ pub trait Operations {
         name: &GenerationName,
         snapshot: SnapshotId,
         platform: &PlatformName,
+        database: DatabaseSource<'_>,
     ) -> Result<(), Failure>;
+
+    /// Takes from a generation that is not live the database on a server that a later one has too. No error when it
+    /// has none.
+    fn give_up_database(&self, generation: &GenerationName) -> Result<(), Failure>;
 
     /// Takes a generation out of the way that is not live, also as the one to go back to. No error when it is not
     /// there.
@@ -232,6 +253,10 @@ pub trait Operations {
     /// Begins to hold writes to a generation's database: when this returns, every write accepted before is
     /// committed, and none is accepted until the hold ends; who writes waits. Reading goes on.
     fn hold_writes(&self, generation: &GenerationName) -> Result<HoldId, Failure>;
+
+    /// Keeps whoever writes from a site without locking its database: the web server lets their requests wait, or
+    /// refuses them, until the hold ends. For a generation whose database is being updated.
+    fn hold_requests(&self, generation: &GenerationName) -> Result<HoldId, Failure>;
 
     /// Whether the hold is in force, and has been without a gap since it began.
     fn is_held(&self, hold: HoldId) -> bool;

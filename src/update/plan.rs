@@ -32,6 +32,8 @@ pub struct Plan {
     pub site: SiteName,
     /// How.
     pub strategy: Strategy,
+    /// What that means for this site, and what the other one would.
+    pub choice: String,
     /// The application, for people.
     pub application: String,
     /// The platform the site is on, with its version where known.
@@ -86,6 +88,7 @@ impl Plan {
         Ok(Plan {
             site: request.site.clone(),
             strategy: request.strategy,
+            choice: choice(request.strategy, inspection),
             application: inspection.recipe.title.clone(),
             from: with_version(&inspection.platform, inspection.version.as_deref()),
             to: with_version(&request.platform, inspection.target_version.as_deref()),
@@ -123,6 +126,12 @@ fn objection(request: &UpdateRequest, inspection: &Inspection) -> Option<String>
              schema. Go back with `sitefs rollback {site}`, or say --allow-downgrade"
         ));
     }
+    if request.strategy == Strategy::InPlace && inspection.read_only {
+        return Some(format!(
+            "{site} is in read-only mode, in which its live database cannot be updated: end that (sitefs readonly \
+             {site} off), or use the strategy switch"
+        ));
+    }
     if let Some(objection) = &inspection.database_objection {
         return Some(format!("the database of {site} is not ready for an update: {objection}"));
     }
@@ -135,6 +144,31 @@ fn objection(request: &UpdateRequest, inspection: &Inspection) -> Option<String>
         ));
     }
     None
+}
+
+/// What the strategy means for this site, and what the other one would.
+fn choice(strategy: Strategy, inspection: &Inspection) -> String {
+    let mebibytes = inspection.database_bytes.div_ceil(1 << 20);
+    let copy = match (inspection.database_bytes, inspection.database_on_server) {
+        (0, _) => "there is no database to copy".to_owned(),
+        (_, true) => format!("copying the database takes time and {mebibytes} MiB on its server"),
+        (_, false) => {
+            format!("copying the database ({mebibytes} MiB) costs next to nothing, as copies share it")
+        }
+    };
+    match strategy {
+        Strategy::Switch => format!(
+            "switch: a copy of the site is updated while visitors read the old release, then one pointer moves; going \
+             back moves it back and restores nothing. For that the database is copied while writes are held: {copy}. \
+             in-place would update the live one, with readers on it"
+        ),
+        Strategy::InPlace => format!(
+            "in-place: the pointer moves first and the live database is updated, with whoever reads on it; if that \
+             fails, the snapshot taken when writes were held is restored. The database is not copied while writes \
+             are held; with switch it would be: {copy}, readers would see no half-updated site, and nothing would \
+             have to be restored"
+        ),
+    }
 }
 
 fn warnings(request: &UpdateRequest, inspection: &Inspection) -> Vec<String> {

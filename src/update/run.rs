@@ -49,6 +49,8 @@ impl FromStr for RunId {
 pub enum Strategy {
     /// Updates a new generation with a database of its own and moves one pointer.
     Switch,
+    /// Moves the pointer first and updates the live database; restores what it was where that fails.
+    InPlace,
 }
 
 impl Strategy {
@@ -72,6 +74,22 @@ impl Strategy {
                 LiveChecks,
                 Release,
             ],
+            Strategy::InPlace => &[
+                Backup,
+                Clone,
+                RehearseUpdate,
+                RehearseChecks,
+                Compare,
+                Discard,
+                Hold,
+                Freeze,
+                Prepare,
+                Switch,
+                Update,
+                Checks,
+                LiveChecks,
+                Release,
+            ],
         }
     }
 }
@@ -80,6 +98,7 @@ impl fmt::Display for Strategy {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Strategy::Switch => "switch",
+            Strategy::InPlace => "in-place",
         })
     }
 }
@@ -242,6 +261,9 @@ pub struct Run {
     pub from: GenerationName,
     /// The generation made; set before it is made.
     pub to: Option<GenerationName>,
+    /// In place: the generation that the snapshot of what was held is restored to when it is taken back; set before
+    /// it is made.
+    pub restored: Option<GenerationName>,
     /// The rehearsal's clone.
     pub clone: SiteName,
     /// The generation of the clone, once it is made.
@@ -279,7 +301,7 @@ pub struct Run {
 
 impl Record for Run {
     const TABLE: &'static str = "runs";
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 impl Run {
@@ -322,6 +344,7 @@ impl Run {
             to_platform: request.platform.clone(),
             from: GenerationName { site: request.site.clone(), number: inspection.live },
             to: None,
+            restored: None,
             clone,
             rehearsal: None,
             read_only: inspection.read_only,
@@ -354,6 +377,12 @@ impl Run {
     /// Whether a step was begun and not taken back.
     pub fn has_begun(&self, kind: StepKind) -> bool {
         self.step(kind).is_some_and(|step| !matches!(step.state, StepState::Pending | StepState::Undone))
+    }
+
+    /// Whether the live database may be in a state that belongs to neither release: then nobody goes on from it.
+    pub fn is_half_updated(&self) -> bool {
+        let is_updated = self.step(StepKind::Update).is_some_and(|step| step.state == StepState::Done);
+        self.strategy == Strategy::InPlace && self.has_begun(StepKind::Switch) && !is_updated
     }
 
     /// How long writes were held, in seconds.

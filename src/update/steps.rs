@@ -2,7 +2,7 @@
 
 use super::commands::Runner;
 use super::engine::{Execution, Stop};
-use super::{Failure, HoldId, Reading, Run, StepKind, Switch};
+use super::{DatabaseSource, Failure, HoldId, Reading, Run, StepKind, Strategy, Switch};
 use crate::site::{Check, Command, Expectation, GenerationName};
 
 impl Execution<'_> {
@@ -31,12 +31,14 @@ impl Execution<'_> {
             StepKind::Prepare => self.prepare(),
             StepKind::Update => {
                 let to = self.to()?;
+                self.end_mode_for(kind)?;
                 self.update_commands(kind, &to)
             }
             StepKind::Checks => {
                 let to = self.to()?;
                 self.rebuild_and_check(kind, &to)
             }
+            StepKind::Switch if self.is_in_place() => self.switch_in_place(),
             StepKind::Switch => self.switch(),
             StepKind::LiveChecks => self.live_checks(),
             StepKind::Release => self.release(),
@@ -66,6 +68,7 @@ impl Execution<'_> {
                 }
                 self.run.to = None;
             }
+            StepKind::Switch if self.is_in_place() => self.restore_frozen()?,
             StepKind::Switch => self.switch_back()?,
         }
         Ok(())
@@ -164,7 +167,10 @@ impl Execution<'_> {
             self.engine.operations.snapshot(&self.run.from, &message, &self.run.who, Reading::Nothing)?;
         self.required_hold()?;
         self.run.frozen = Some(snapshot);
-        Ok(format!("snapshot {}", snapshot.0))
+        match self.is_in_place() {
+            true => Ok(self.read_frozen_back()?),
+            false => Ok(format!("snapshot {}", snapshot.0)),
+        }
     }
 
     fn prepare(&mut self) -> Result<String, Stop> {
@@ -176,7 +182,12 @@ impl Execution<'_> {
         let to = operations.reserve_generation(&self.run.site)?;
         self.run.to = Some(to.clone());
         self.save()?;
-        operations.prepare_generation(&to, frozen, &self.run.to_platform)?;
+        if self.is_in_place() {
+            let database = DatabaseSource::Of(&self.run.from);
+            operations.prepare_generation(&to, frozen, &self.run.to_platform, database)?;
+            return Ok(format!("{to} on {}", self.run.to_platform));
+        }
+        operations.prepare_generation(&to, frozen, &self.run.to_platform, DatabaseSource::Snapshot)?;
         // It was frozen in a mode in which no update would work.
         self.set_mode(StepKind::Prepare, &to, false)?;
         Ok(format!("{to} on {}", self.run.to_platform))
@@ -203,6 +214,7 @@ impl Execution<'_> {
 
     fn live_checks(&mut self) -> Result<String, Stop> {
         let (to, checks) = (self.to()?, self.all_checks());
+        self.end_mode_for(StepKind::LiveChecks)?;
         let count = self.runner(StepKind::LiveChecks).checks(&to, &checks, true)?;
         Ok(format!("{} passed", counted(count, "check")))
     }
@@ -210,7 +222,9 @@ impl Execution<'_> {
     fn release(&mut self) -> Result<String, Stop> {
         let to = self.to()?;
         self.end_hold(self.run.to_hold)?;
-        if self.is_polite_after_switch() && !self.run.read_only {
+        if self.is_in_place() {
+            self.engine.operations.give_up_database(&self.run.from)?;
+        } else if self.is_polite_after_switch() && !self.run.read_only {
             self.set_mode(StepKind::Release, &to, false)?;
         }
         // The old generation is read-only since the switch: whoever still waits to write to it is refused.
@@ -237,11 +251,7 @@ impl Execution<'_> {
         }
         let was_held = self.run.to_hold.is_some_and(|hold| operations.is_held(hold));
         if self.run.switched.is_some() && !was_held && self.run.left_behind.is_none() {
-            // Not read: a database that the update has damaged must not be in the way of the way back.
-            let message = format!("what generation {to} held when run {} was switched back", self.run.id);
-            self.run.left_behind =
-                Some(operations.snapshot(&to, &message, &self.run.who, Reading::Nothing)?);
-            self.save()?;
+            self.keep_left_behind(&to)?;
         }
         self.end_hold(self.run.to_hold)?;
         Ok(())
@@ -251,14 +261,14 @@ impl Execution<'_> {
         self.end_hold(self.run.from_hold)?;
         self.run.from_hold = None;
         let from = self.run.from.clone();
-        if !self.run.read_only {
+        if !self.run.read_only && self.run.restored.is_none() {
             self.set_mode(StepKind::Hold, &from, false)?;
         }
         self.run.released = Some(self.engine.operations.now());
         Ok(())
     }
 
-    fn end_hold(&self, hold: Option<HoldId>) -> Result<(), Failure> {
+    pub(super) fn end_hold(&self, hold: Option<HoldId>) -> Result<(), Failure> {
         hold.map_or(Ok(()), |hold| self.engine.operations.release_writes(hold))
     }
 
@@ -273,7 +283,7 @@ impl Execution<'_> {
     }
 
     /// The hold of the old generation, if there has to be one; an error when it is not in force any more.
-    fn required_hold(&self) -> Result<Option<HoldId>, Failure> {
+    pub(super) fn required_hold(&self) -> Result<Option<HoldId>, Failure> {
         match self.run.from_hold {
             Some(hold) if self.engine.operations.is_held(hold) => Ok(Some(hold)),
             None if !self.locks_database() => Ok(None),
@@ -285,7 +295,7 @@ impl Execution<'_> {
     }
 
     /// Switches the mode that the application is in while writes are held, if it has one.
-    fn set_mode(&mut self, kind: StepKind, of: &GenerationName, on: bool) -> Result<(), Failure> {
+    pub(super) fn set_mode(&mut self, kind: StepKind, of: &GenerationName, on: bool) -> Result<(), Failure> {
         let Some(mode) = self.recipe.holding_mode() else { return Ok(()) };
         let command: Command = if on { mode.on.clone() } else { mode.off.clone() };
         self.runner(kind).commands(of, &[command])
@@ -311,7 +321,7 @@ impl Execution<'_> {
         }
     }
 
-    fn to(&self) -> Result<GenerationName, Failure> {
+    pub(super) fn to(&self) -> Result<GenerationName, Failure> {
         self.run.to.clone().ok_or_else(|| missing("the new generation"))
     }
 
@@ -321,7 +331,7 @@ impl Execution<'_> {
 }
 
 /// A step needs what an earlier one has written down; that it is not there means a damaged journal.
-fn missing(what: &str) -> Failure {
+pub(super) fn missing(what: &str) -> Failure {
     format!("the journal does not say which {what} is: abort the run").into()
 }
 
@@ -345,7 +355,11 @@ pub fn title(kind: StepKind, run: &Run) -> String {
         StepKind::Discard => format!("delete {clone}"),
         StepKind::Hold => format!("hold writes to {site}"),
         StepKind::Freeze => "take a snapshot of what is held".to_owned(),
+        StepKind::Prepare if run.strategy == Strategy::InPlace => {
+            format!("make a new generation of {site} on {target}, with the live database")
+        }
         StepKind::Prepare => format!("make a new generation of {site} on {target}"),
+        StepKind::Update if run.strategy == Strategy::InPlace => format!("update {site}"),
         StepKind::Update => "update the new generation".to_owned(),
         StepKind::Checks => "rebuild the caches of the new generation and check it".to_owned(),
         StepKind::Switch => "make the new generation live".to_owned(),

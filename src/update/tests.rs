@@ -1,5 +1,6 @@
 //! Runs against a site in memory: an error, a kill, or both, at every point.
 
+mod in_place;
 mod model;
 mod operations;
 
@@ -34,7 +35,7 @@ check = [{ run = "check" }]
 /// An application with a maintenance mode only.
 const CLOSED: &str = r#"
 title = "Closed"
-maintenance = { on = "read-only on", off = "read-only off" }
+maintenance = { on = "close", off = "open" }
 update = { commands = ["update"], rebuild = ["rebuild"] }
 check = [{ run = "check" }]
 "#;
@@ -53,7 +54,11 @@ const RECIPES: [&str; 5] = [POLITE, PLAIN, BUSY, CLOSED, CHATTY];
 fn points_of(recipe: &str, prepare: fn(&mut Model)) -> u64 {
     let mut model = Model::new(recipe);
     prepare(&mut model);
-    let run = model.attempt(|engine| engine.start(&request()).unwrap()).unwrap();
+    points_without_fault(&model)
+}
+
+fn points_without_fault(model: &Model) -> u64 {
+    let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
     assert_eq!(run.state, RunState::Done, "{} {}", run.reason, run.obstacle);
     model.assert_ended_well(&run);
     model.points()
@@ -76,7 +81,7 @@ impl Answer {
 
 /// Starts a run and answers every interruption in the same way until it has ended. `None`: it never began.
 fn drive(model: &Model, answer: Answer) -> Option<Run> {
-    let mut last = model.attempt(|engine| engine.start(&request()));
+    let mut last = model.attempt(|engine| engine.start(&model.request));
     for _ in 0..6 {
         if let Some(Ok(run)) = &last
             && run.state.is_final()
@@ -94,13 +99,14 @@ fn drive(model: &Model, answer: Answer) -> Option<Run> {
         }
         last = answer.give(model);
     }
-    panic!("the run does not end");
+    let left = model.unfinished(&site()).unwrap().unwrap();
+    panic!("the run does not end: {} / {}, {:?}", left.reason, left.obstacle, left.undoing);
 }
 
 #[test]
 fn a_run_without_a_fault_updates_the_site_and_reports() {
     let model = Model::new(POLITE);
-    let run = model.attempt(|engine| engine.start(&request()).unwrap()).unwrap();
+    let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
     assert_eq!(run.state, RunState::Done);
     model.assert_ended_well(&run);
     assert_eq!(model.live(), 2);
@@ -120,7 +126,7 @@ fn a_run_without_a_fault_updates_the_site_and_reports() {
 fn a_site_in_read_only_mode_stays_in_it() {
     let mut model = Model::new(POLITE);
     model.set_read_only();
-    let run = model.attempt(|engine| engine.start(&request()).unwrap()).unwrap();
+    let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
     assert_eq!(run.state, RunState::Done);
     model.assert_ended_well(&run);
 }
@@ -165,7 +171,7 @@ fn a_site_settled_after_a_kill_takes_writes_again() {
         for point in 0..points_of(recipe, |_| {}) {
             let model = Model::new(recipe);
             model.plan_faults(&[(point, Fault::Kill)]);
-            model.attempt(|engine| engine.start(&request()));
+            model.attempt(|engine| engine.start(&model.request));
             if model.unfinished(&site()).unwrap().is_none() {
                 continue;
             }
@@ -187,11 +193,11 @@ fn undoing_that_was_interrupted_is_finished_when_the_site_is_settled() {
         let model = Model::new(POLITE);
         model.live_checks_fail.set(true);
         model.plan_faults(&[(*point, Fault::Kill)]);
-        model.attempt(|engine| engine.start(&request()));
+        model.attempt(|engine| engine.start(&model.request));
         model.unfinished(&site()).unwrap().is_some_and(|run| run.undoing.is_some())
     });
     model.plan_faults(&[(undoing.unwrap(), Fault::Kill)]);
-    model.attempt(|engine| engine.start(&request()));
+    model.attempt(|engine| engine.start(&model.request));
     let run = model.attempt(|engine| engine.settle(&site()).unwrap()).unwrap();
     assert_eq!(run.state, RunState::RolledBack);
     model.assert_ended_well(&run);
@@ -264,7 +270,7 @@ fn a_hold_that_ends_anywhere_loses_nothing() {
                 let model = Model::new(recipe);
                 model.live_checks_fail.set(fails);
                 model.plan_faults(&[(point, Fault::HoldEnds)]);
-                let run = model.attempt(|engine| engine.start(&request()).unwrap()).unwrap();
+                let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
                 assert_ne!(run.state, RunState::Interrupted);
                 model.assert_ended_well(&run);
             }
@@ -277,7 +283,7 @@ fn failing_live_checks_switch_back() {
     for recipe in RECIPES {
         let model = Model::new(recipe);
         model.live_checks_fail.set(true);
-        let run = model.attempt(|engine| engine.start(&request()).unwrap()).unwrap();
+        let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
         assert_eq!(run.state, RunState::RolledBack);
         assert!(run.reason.contains("as visitors see it"), "{}", run.reason);
         assert_eq!(
@@ -296,11 +302,11 @@ fn a_person_decides_when_the_new_generation_may_have_taken_writes() {
     let after_switch = (0..points_of(PLAIN, |_| {})).find(|point| {
         let model = Model::new(PLAIN);
         model.plan_faults(&[(*point, Fault::Kill)]);
-        model.attempt(|engine| engine.start(&request()));
+        model.attempt(|engine| engine.start(&model.request));
         model.live() == 2
     });
     model.plan_faults(&[(after_switch.unwrap(), Fault::Kill)]);
-    assert!(model.attempt(|engine| engine.start(&request())).is_none());
+    assert!(model.attempt(|engine| engine.start(&model.request)).is_none());
     let run = Answer::Resume.give(&model).unwrap().unwrap();
     assert_eq!((run.state, model.live()), (RunState::Interrupted, 2));
     assert!(run.obstacle.contains("abort to switch back"), "{}", run.obstacle);
@@ -317,7 +323,7 @@ fn a_wish_is_granted_between_steps() {
             for wish in [Wish::Abort, Wish::Suspend] {
                 let model = Model::new(recipe);
                 model.wish.set(Some((point, wish)));
-                let run = model.attempt(|engine| engine.start(&request()).unwrap()).unwrap();
+                let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
                 match (wish, run.state) {
                     (_, RunState::Done) | (Wish::Abort, RunState::Aborted) => model.assert_ended_well(&run),
                     (Wish::Suspend, RunState::Interrupted) => {
@@ -349,8 +355,8 @@ fn a_kept_clone_survives_success_and_failure() {
 fn a_site_has_one_run_at_a_time() {
     let model = Model::new(POLITE);
     model.plan_faults(&[(20, Fault::Kill)]);
-    assert!(model.attempt(|engine| engine.start(&request())).is_none());
-    let error = model.attempt(|engine| engine.start(&request()).unwrap_err()).unwrap();
+    assert!(model.attempt(|engine| engine.start(&model.request)).is_none());
+    let error = model.attempt(|engine| engine.start(&model.request).unwrap_err()).unwrap();
     assert!(error.to_string().contains("--resume"), "{error}");
     assert!(matches!(model.refuse_if_busy(&site()), Err(UpdateError::Interrupted { .. })));
     Answer::Abort.give(&model).unwrap().unwrap();
@@ -368,7 +374,7 @@ fn a_plan_names_the_steps_and_changes_nothing() {
     assert!(before.steps[1].title.contains("example.com--rehearsal-RUN on two"), "{}", before.steps[1].title);
     assert_eq!(before.window_seconds_expected, None);
     assert_eq!((model.live(), model.list(&site()).unwrap().len()), (1, 0));
-    let run = model.attempt(|engine| engine.start(&request()).unwrap()).unwrap();
+    let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
     let after = plan(&model);
     assert_eq!(after.window_seconds_expected, run.window_seconds());
     assert!(after.steps.iter().all(|step| step.seconds_expected.is_some()));

@@ -36,7 +36,7 @@ text = '''<?php return [
 '''
 
 [update]
-commands = ['''"$SITEFS_PHP" "$SITEFS_DOCROOT/notes.php" update && ! test -e "$SITEFS_DOCROOT/fail-update"''']
+commands = ['''"$SITEFS_PHP" "$SITEFS_DOCROOT/notes.php" update && ! test -e "$SITEFS_DOCROOT/fail-$SITEFS_STEP"''']
 
 [[check]]
 title = "the notes can be read"

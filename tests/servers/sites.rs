@@ -155,7 +155,7 @@ fn an_update_loses_no_accepted_write_and_can_be_rolled_back() {
 fn an_update_that_fails_leaves_nothing_behind() {
     both(|place| {
         place.import();
-        for fail in ["fail-update", "fail-check-checks", "fail-check-live-checks"] {
+        for fail in ["fail-rehearse-update", "fail-update", "fail-check-checks", "fail-check-live-checks"] {
             let mark = place.path("platforms/two/web").join(fail);
             fs::write(&mark, "").unwrap();
             place.refused(&["update", "site", "--platform", "two"]);
@@ -166,6 +166,71 @@ fn an_update_that_fails_leaves_nothing_behind() {
             assert_eq!(place.problems(), Vec::<String>::new(), "{fail}");
         }
         place.visit("site", &["add", "second"]).unwrap();
+    });
+}
+
+#[test]
+fn an_update_in_place_keeps_the_database_or_restores_it() {
+    both(|place| {
+        place.import();
+        let update = ["update", "site", "--platform", "two", "--strategy", "in-place"];
+        let own = place.databases();
+        for fail in ["fail-update", "fail-check-checks", "fail-check-live-checks"] {
+            let mark = place.path("platforms/two/web").join(fail);
+            fs::write(&mark, "").unwrap();
+            let (exit, _, stderr) = place.sitefs(&update);
+            assert_eq!(exit, 4, "{fail}: {stderr}{}", place.log());
+            fs::remove_file(&mark).unwrap();
+            assert!(place.visit("site", &["version"]).is_err(), "{fail}: the old schema is back");
+            place.visit("site", &["add", fail]).unwrap();
+            wait_until("only the live database is left", || place.databases().len() == 1);
+            assert_ne!(place.databases(), own, "{fail}: it was made from the snapshot");
+            assert_eq!(place.problems(), Vec::<String>::new(), "{fail}");
+        }
+        let own = place.databases();
+        let notes = place.notes("site");
+        assert_eq!(notes, ["first", "fail-update", "fail-check-checks", "fail-check-live-checks"]);
+        place.done(&update);
+        assert_eq!(place.databases(), own, "no copy is left, and it is the same");
+        assert_eq!(place.visit("site", &["version"]).as_deref(), Ok("0"), "the new table is there");
+        place.visit("site", &["add", "on two"]).unwrap();
+        assert_eq!(place.notes("site").len(), 5);
+        // The database that was updated is not given to old code: the snapshot is.
+        place.done(&["rollback", "site"]);
+        assert!(place.visit("site", &["version"]).is_err(), "the old schema is back");
+        assert_eq!(place.notes("site"), notes);
+        place.visit("site", &["add", "after the rollback"]).unwrap();
+        assert_eq!(place.problems(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn an_update_in_place_that_is_killed_half_way_is_restored() {
+    both(|place| {
+        place.import();
+        let update = ["update", "site", "--platform", "two", "--strategy", "in-place"];
+        for verb in ["--abort", "--resume"] {
+            let is_switched = || {
+                fs::read_link(place.path("root/live/site"))
+                    .is_ok_and(|to| to.to_string_lossy().contains("two"))
+            };
+            std::thread::scope(|scope| {
+                let running = scope.spawn(|| place.sitefs(&update).0);
+                wait_until("the pointer has moved", is_switched);
+                place.kill();
+                assert_ne!(running.join().unwrap(), 0);
+            });
+            place.serve();
+            wait_until("the site is settled", || {
+                !place.problems().iter().any(|one| one.contains("being made to take writes again"))
+            });
+            place.visit("site", &["add", verb]).unwrap();
+            place.done(&["update", "site", verb]);
+            wait_until("no more databases than generations are left", || place.databases().len() == 1);
+            assert!(place.notes("site").contains(&verb.to_owned()));
+            assert_eq!(place.problems(), Vec::<String>::new());
+        }
+        assert_eq!(place.visit("site", &["version"]).as_deref(), Ok("0"), "the new table is there");
     });
 }
 

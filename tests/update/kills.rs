@@ -15,6 +15,40 @@ const fn step(name: &'static str, has_command: bool) -> Step {
     Step { name, has_command }
 }
 
+/// The steps of the strategy `switch`.
+const SWITCH: Plan = Plan { strategy: "switch", steps: &STEPS, first: 1, hold: 7, stays: 12 };
+
+/// Those of `in-place`, which begins as the other does.
+const IN_PLACE: Plan = Plan { strategy: "in-place", steps: &STEPS_IN_PLACE, first: 7, hold: 7, stays: 11 };
+
+struct Plan {
+    strategy: &'static str,
+    steps: &'static [Step],
+    /// The place of the first step to kill in.
+    first: usize,
+    /// The place of the step from which on writes are held.
+    hold: usize,
+    /// The place of the step after which the site stays on the new release when the daemon was killed.
+    stays: usize,
+}
+
+const STEPS_IN_PLACE: [Step; 14] = [
+    step("backup", false),
+    step("clone", false),
+    step("rehearse-update", true),
+    step("rehearse-checks", true),
+    step("compare", false),
+    step("discard", false),
+    step("hold", true),
+    step("freeze", false),
+    step("prepare", false),
+    step("switch", false),
+    step("update", true),
+    step("checks", true),
+    step("live-checks", true),
+    step("release", false),
+];
+
 const STEPS: [Step; 14] = [
     step("backup", false),
     step("clone", false),
@@ -32,10 +66,6 @@ const STEPS: [Step; 14] = [
     step("release", true),
 ];
 
-/// The place of the step from which on writes are held, and of the one that moves the pointer.
-const HOLD: usize = 7;
-const SWITCH: usize = 12;
-
 /// How often a kill is tried again that came when the step had ended.
 const ROUNDS_MAX: usize = 6;
 
@@ -45,11 +75,13 @@ struct Killed {
     notes: Vec<String>,
     /// The step that was under way, by its place from 1.
     place: usize,
+    /// Whether the site was on the new release then.
+    is_switched: bool,
 }
 
 /// Updates a site until the step at `place`, kills the daemon in it, and starts another.
-fn kill_in(site: &Site<'_>, place: usize, in_command: bool) -> Killed {
-    let step = &STEPS[place - 1];
+fn kill_in(site: &Site<'_>, plan: &Plan, place: usize, in_command: bool) -> Killed {
+    let step = &plan.steps[place - 1];
     let mut notes = vec!["first".to_owned()];
     let mut note = |text: &str| {
         if site.write(text) {
@@ -61,11 +93,11 @@ fn kill_in(site: &Site<'_>, place: usize, in_command: bool) -> Killed {
     let _ = fs::remove_file(site.place.path("paused"));
     site.place.set("pause", if in_command { step.name } else { "" });
     assert!(note("before"));
-    let mut update = site.start_update();
+    let mut update = site.start(&["update", &site.name, "--platform", "two", "--strategy", plan.strategy]);
     assert!(update.wait_for(place), "{}: the update ended early:\n{}", step.name, update.told);
     if in_command {
         wait_until("the command blocks", || site.place.paused().is_some());
-        if place < HOLD {
+        if place < plan.hold {
             assert!(note("meanwhile"));
         }
     }
@@ -85,38 +117,53 @@ fn kill_in(site: &Site<'_>, place: usize, in_command: bool) -> Killed {
     if let Some(blocked) = site.place.paused() {
         assert!(!runs(blocked), "a command of {} goes on under the next daemon", step.name);
     }
-    if update.last == STEPS.len() && exit == 0 {
-        return Killed { notes, place: STEPS.len() + 1 };
+    if update.last == plan.steps.len() && exit == 0 {
+        return Killed { notes, place: plan.steps.len() + 1, is_switched: true };
     }
     let (state, at) = site.run();
     assert_eq!(state, "interrupted", "{}: {at}\n{}", step.name, update.told);
     let is_switched = site.platform() == "two";
-    assert!(place >= SWITCH || update.last > place || !is_switched, "switched in {}", step.name);
-    assert!(place <= SWITCH || is_switched, "switched back in {}", step.name);
+    assert!(place >= plan.stays || update.last > place || !is_switched, "switched in {}", step.name);
+    assert!(place <= plan.stays || is_switched, "switched back in {}", step.name);
     // Whoever was kept from writing is not any more, unless the update is only waiting to be let go on.
     assert!(note("since") || is_switched, "{}: the site is closed", step.name);
-    Killed { notes, place: update.last }
+    Killed { notes, place: update.last, is_switched }
+}
+
+/// What a visitor saved on a release that was given up is in the snapshot taken then.
+fn assert_left_behind(site: &Site<'_>, note: &str) {
+    let log = site.place.done(&["log", &site.name]);
+    let left = log["snapshots"].as_array().unwrap().iter();
+    let mut left = left.filter(|one| one["message"].as_str().unwrap().starts_with("what generation"));
+    let left = format!("{}@{}", site.name, left.next().expect("it is in the log")["id"].as_str().unwrap());
+    let dump = site.place.sitefs(&["database", "dump", &left]);
+    assert!(dump.stdout.contains(note), "{}{}", dump.stdout, dump.stderr);
 }
 
 /// Kills in every step, with what is to follow, and checks how it ends.
-fn kill_in_all_steps(verb: &str, check: fn(&Site<'_>)) {
+fn kill_in_all_steps(plan: &Plan, verb: &str, check: fn(&Site<'_>)) {
     let place = Place::new();
     let mut missed = Vec::new();
     let mut number = 0;
     // As soon as it is told that the step has begun, and in the command that blocks where there is one.
-    let early = STEPS.iter().enumerate().map(|(index, step)| (index + 1, step, false));
-    let late = STEPS.iter().enumerate().map(|(index, step)| (index + 1, step, true));
-    for (at, step, in_command) in early.chain(late.filter(|(_, step, _)| step.has_command)) {
+    let early = plan.steps.iter().enumerate().map(|(index, step)| (index + 1, step, false));
+    let late = plan.steps.iter().enumerate().map(|(index, step)| (index + 1, step, true));
+    let kills = early.chain(late.filter(|(_, step, _)| step.has_command));
+    for (at, step, in_command) in kills.filter(|(at, _, _)| *at >= plan.first) {
         for attempt in 0..ROUNDS_MAX {
             number += 1;
             let site = place.import(&format!("site{number}"));
-            let killed = kill_in(&site, at, in_command);
+            let killed = kill_in(&site, plan, at, in_command);
             eprintln!("{verb} {}: killed in step {}, attempt {attempt}", step.name, killed.place);
-            if killed.place <= STEPS.len() {
+            if killed.place <= plan.steps.len() {
                 let ended = place.sitefs(&["update", &site.name, verb]);
                 assert_eq!(ended.exit, 0, "{verb} in {}: {}", step.name, ended.stderr);
                 check(&site);
                 let mut expected = killed.notes;
+                if verb == "--abort" && killed.is_switched && expected.ends_with(&["since".to_owned()]) {
+                    assert_left_behind(&site, "since");
+                    expected.pop();
+                }
                 expected.push("after".to_owned());
                 assert_eq!(site.notes(), expected, "{verb} in {}", step.name);
                 assert!(site.uploads().starts_with(&["after".to_owned(), "before".to_owned()]));
@@ -139,12 +186,22 @@ fn kill_in_all_steps(verb: &str, check: fn(&Site<'_>)) {
 
 #[test]
 fn an_update_whose_daemon_was_killed_is_resumed() {
-    kill_in_all_steps("--resume", |site| site.assert_updated());
+    kill_in_all_steps(&SWITCH, "--resume", |site| site.assert_updated());
 }
 
 #[test]
 fn an_update_whose_daemon_was_killed_is_aborted() {
-    kill_in_all_steps("--abort", |site| site.assert_untouched());
+    kill_in_all_steps(&SWITCH, "--abort", |site| site.assert_untouched());
+}
+
+#[test]
+fn an_update_in_place_whose_daemon_was_killed_is_resumed() {
+    kill_in_all_steps(&IN_PLACE, "--resume", |site| site.assert_updated());
+}
+
+#[test]
+fn an_update_in_place_whose_daemon_was_killed_is_aborted() {
+    kill_in_all_steps(&IN_PLACE, "--abort", |site| site.assert_on_old_release());
 }
 
 #[test]

@@ -88,6 +88,45 @@ fn an_update_is_one_switch_and_a_rollback_the_switch_back() {
 }
 
 #[test]
+fn an_update_in_place_restores_what_was_held_when_it_fails() {
+    let place = Place::new();
+    let site = place.import("site");
+    let update = ["update", "site", "--platform", "two", "--strategy", "in-place"];
+    let plan = place.sitefs(&[&update[..], &["--dry-run"]].concat());
+    assert!(plan.stdout.contains("in-place: the pointer moves first"), "{}{}", plan.stdout, plan.stderr);
+    for (step, exit) in
+        [("update", 4), ("checks", 4), ("live-checks", 4), ("rehearse-update", 1), ("hold", 1)]
+    {
+        place.set("fail", step);
+        let failed = place.sitefs(&update);
+        assert_eq!(failed.exit, exit, "{step}: {}", failed.stderr);
+        assert!(failed.stderr.contains("the gate is closed"), "{step}: {}", failed.stderr);
+        place.set("fail", "");
+        if step == "hold" {
+            place.done(&["update", "site", "--abort"]);
+        }
+        site.assert_on_old_release();
+    }
+    assert_eq!(site.notes(), ["first", "after", "after", "after", "after", "after"]);
+    // What the failed update had made is not lost.
+    let log = place.done(&["log", "site"]);
+    let left = log["snapshots"].as_array().unwrap().iter();
+    let mut left = left.filter(|one| one["message"].as_str().unwrap().contains("was switched back"));
+    let left = format!("site@{}", left.next().unwrap()["id"].as_str().unwrap());
+    assert!(place.sitefs(&["database", "dump", &left]).stdout.contains("added"));
+
+    let report = place.done(&update);
+    assert_eq!((&report["outcome"], &report["to"]), (&json!("updated"), &json!("two")));
+    site.assert_updated();
+    let back = place.done(&["rollback", "site"]);
+    assert_eq!(back["to"]["platform"], "one");
+    assert_eq!((site.platform().as_str(), site.tables().as_str()), ("one", "note"));
+    assert_eq!(site.notes().len(), 6);
+    assert!(site.write("back"));
+    place.stop();
+}
+
+#[test]
 fn a_failure_before_the_switch_leaves_the_site_as_it_was() {
     let place = Place::new();
     let site = place.import("site");

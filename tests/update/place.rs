@@ -333,7 +333,7 @@ impl Site<'_> {
         Update { child, lines, last: 0, told: String::new() }
     }
 
-    /// Live on platform `two`, with what the update made, and nothing left over; generation 1 is kept, read-only.
+    /// Live on platform `two`, with what the update made, and nothing left over; the old generation is kept, read-only.
     pub(crate) fn assert_updated(&self) {
         assert_eq!(self.platform(), "two");
         assert_eq!(self.tables(), "added note");
@@ -342,24 +342,35 @@ impl Site<'_> {
         assert!(!self.directory().join("closed").exists(), "the site is still closed");
         assert!(self.write("after"), "the site takes no notes");
         let generations = self.generations();
-        let [(_, live, two), (1, previous, one)] = generations.as_slice() else { panic!("{generations:?}") };
+        let [(_, live, two), (old, previous, one)] = generations.as_slice() else {
+            panic!("{generations:?}")
+        };
         assert_eq!((live.as_str(), two.as_str(), one.as_str()), ("live", "two", "one"));
         assert!(previous == "previous" || previous == "draining", "{previous}");
-        assert_eq!(read_only(&self.generation(1)), Some(30));
+        assert_eq!(read_only(&self.generation(*old)), Some(30));
         assert_eq!(names(&self.place.path("root/generations").join(&self.name)).len(), 2);
         self.assert_no_clone();
     }
 
-    /// Live on platform `one`, without what the update makes, and nothing left over.
+    /// Live on platform `one` in the generation it was, without what the update makes, and nothing left over.
     pub(crate) fn assert_untouched(&self) {
+        self.assert_on_old_release();
+        assert_eq!(self.generations()[0].0, 1);
+    }
+
+    /// As [`Site::assert_untouched`], in whatever generation.
+    pub(crate) fn assert_on_old_release(&self) {
         assert_eq!(self.platform(), "one");
         assert_eq!(self.tables(), "note");
         for name in ["updated", "rebuilt", "closed"] {
             assert!(!self.directory().join(name).exists(), "{name} is there");
         }
         assert!(self.write("after"), "the site takes no notes");
-        assert_eq!(self.generations(), [(1, "live".to_owned(), "one".to_owned())]);
-        assert_eq!(names(&self.place.path("root/generations").join(&self.name)), ["1"]);
+        let generations = self.generations();
+        let [(number, live, one)] = generations.as_slice() else { panic!("{generations:?}") };
+        assert_eq!((live.as_str(), one.as_str()), ("live", "one"));
+        let shown = names(&self.place.path("root/generations").join(&self.name));
+        assert_eq!(shown, [number.to_string()]);
         assert!(!names(&self.place.path("platforms/two/web/sites")).contains(&self.name));
         self.assert_no_clone();
     }

@@ -32,6 +32,8 @@ pub struct UpdatePlan {
     pub to: PlatformName,
     /// How the live site would be treated.
     pub strategy: Strategy,
+    /// What that means for this site, and what the other strategy would.
+    pub choice: String,
     /// In order.
     pub steps: Vec<PlannedStep>,
     /// How long writes would be held, as an earlier run or rehearsal says; `None` before the first.

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 
 use super::super::*;
 use crate::base::{PlatformName, SiteName};
@@ -27,18 +28,21 @@ struct Killed;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Database {
-    writes: BTreeSet<u64>,
+    pub(super) writes: BTreeSet<u64>,
     pub(super) schema: u32,
     pub(super) read_only_mode: bool,
     pub(super) half_updated: bool,
+    /// The application's maintenance mode, in which updates work and visitors cannot write.
+    pub(super) closed: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Made {
     pub(super) platform: PlatformName,
-    pub(super) database: Database,
+    /// On a server, several generations may have the same.
+    pub(super) database: Rc<RefCell<Database>>,
     pub(super) complete: bool,
-    /// Not durable: after a crash, what is live is writable and nothing else.
+    /// Not durable: after a crash, what is live is writable, and what has never been.
     pub(super) writable: bool,
 }
 
@@ -51,7 +55,10 @@ pub(super) struct World {
     pub(super) clones: BTreeSet<SiteName>,
     pub(super) reserved: BTreeMap<SiteName, u64>,
     pub(super) snapshots: Vec<Database>,
-    pub(super) holds: BTreeMap<u64, GenerationName>,
+    /// What each is of, and whether it locks the database or is the web server's alone.
+    pub(super) holds: BTreeMap<u64, (GenerationName, bool)>,
+    /// What was kept in snapshots of generations that were switched back from.
+    pub(super) left_behind: BTreeSet<u64>,
     pub(super) holds_given: u64,
     writes: u64,
     accepted: BTreeSet<u64>,
@@ -64,6 +71,9 @@ pub(super) struct World {
 pub(super) struct Model {
     pub(super) world: RefCell<World>,
     pub(super) recipe: String,
+    pub(super) request: UpdateRequest,
+    /// Whether a database is something beside the generations, and not a part of each.
+    pub(super) on_server: bool,
     pub(super) read_only: bool,
     pub(super) database_objection: Option<String>,
     faults: RefCell<BTreeMap<u64, Fault>>,
@@ -98,7 +108,7 @@ pub(super) fn request() -> UpdateRequest {
 impl Model {
     pub(super) fn new(recipe: &str) -> Model {
         let mut world = World::default();
-        let database = Database { schema: 1, ..Database::default() };
+        let database = Rc::new(RefCell::new(Database { schema: 1, ..Database::default() }));
         let made = Made { platform: platform("one"), database, complete: true, writable: true };
         world.generations.insert(GenerationName { site: site(), number: 1 }, made);
         world.live.insert(site(), 1);
@@ -107,6 +117,8 @@ impl Model {
         Model {
             world: RefCell::new(world),
             recipe: recipe.to_owned(),
+            request: request(),
+            on_server: false,
             read_only: false,
             database_objection: None,
             faults: RefCell::default(),
@@ -121,7 +133,9 @@ impl Model {
     /// Puts the site into read-only mode as an administrator does.
     pub(super) fn set_read_only(&mut self) {
         self.read_only = true;
-        self.world.borrow_mut().generations.values_mut().for_each(|made| made.database.read_only_mode = true);
+        for made in self.world.borrow().generations.values() {
+            made.database.borrow_mut().read_only_mode = true;
+        }
     }
 
     /// Plans faults at points to come, counted from now.
@@ -161,9 +175,10 @@ impl Model {
     fn restart(&self) {
         let mut world = self.world.borrow_mut();
         world.holds.clear();
-        let live = world.live.clone();
+        let (live, visited) = (world.live.clone(), world.visited.clone());
         for (name, made) in &mut world.generations {
-            made.writable = live.get(&name.site) == Some(&name.number);
+            let is_prepared = name.site == site() && !visited.contains(&name.number);
+            made.writable = is_prepared || live.get(&name.site) == Some(&name.number);
         }
         if let Some(key) = world.claim.clone() {
             world.runs.get_mut(&key).unwrap().state = RunState::Interrupted;
@@ -195,11 +210,13 @@ impl Model {
         let mut world = self.world.borrow_mut();
         let World { generations, visited, holds, writes, accepted, .. } = &mut *world;
         for (name, made) in generations.iter_mut().filter(|(name, _)| name.site == site()) {
-            let held = holds.values().any(|held| held == name);
-            if visited.contains(&name.number) && made.writable && !held && !made.database.read_only_mode {
+            let held = holds.values().any(|(held, _)| held == name);
+            let mut database = made.database.borrow_mut();
+            let refuses = database.read_only_mode || database.closed;
+            if visited.contains(&name.number) && made.writable && !held && !refuses {
                 *writes += 1;
                 accepted.insert(*writes);
-                made.database.writes.insert(*writes);
+                database.writes.insert(*writes);
             }
         }
     }
@@ -209,6 +226,15 @@ impl Model {
         let before = self.world.borrow().accepted.len();
         self.visitors_write();
         self.world.borrow().accepted.len() > before
+    }
+
+    /// Whether the live site is one release, takes writes, and has none half updated.
+    pub(super) fn is_sound(&self) -> bool {
+        let world = self.world.borrow();
+        let made = &world.generations[&GenerationName { site: site(), number: world.live[&site()] }];
+        let database = made.database.borrow();
+        let schema = if made.platform.as_str() == "two" { 2 } else { 1 };
+        made.complete && made.writable && !database.half_updated && database.schema == schema
     }
 
     pub(super) fn live(&self) -> u64 {
@@ -231,10 +257,11 @@ impl Model {
         let world = self.world.borrow();
         let live = GenerationName { site: site(), number: world.live[&site()] };
         let made = &world.generations[&live];
+        let database = made.database.borrow();
         let (name, schema) = if run.state == RunState::Done { ("two", 2) } else { ("one", 1) };
-        assert_eq!((made.platform.as_str(), made.database.schema), (name, schema), "{context}");
-        assert!(made.complete && made.writable && !made.database.half_updated, "{context}");
-        assert_eq!(made.database.read_only_mode, self.read_only, "{context}");
+        assert_eq!((made.platform.as_str(), database.schema), (name, schema), "{context}");
+        assert!(made.complete && made.writable && !database.half_updated && !database.closed, "{context}");
+        assert_eq!(database.read_only_mode, self.read_only, "{context}");
         assert_eq!(takes_writes, !self.read_only, "{context}");
         assert!(world.holds.is_empty(), "{context}");
         assert!(world.claim.is_none(), "{context}");
@@ -242,12 +269,8 @@ impl Model {
         assert_eq!(world.clones.len(), kept, "{context}");
         let generations = world.generations.keys().filter(|name| name.site == site()).count();
         assert_eq!(generations, if run.state == RunState::Done { 2 } else { 1 }, "{context}");
-        let mut kept = made.database.writes.clone();
-        if let Some(SnapshotId(id)) = run.left_behind {
-            let left =
-                (0..world.snapshots.len()).find(|place| snapshot_id(*place) == SnapshotId(id)).unwrap();
-            kept.extend(&world.snapshots[left].writes);
-        }
+        let mut kept = database.writes.clone();
+        kept.extend(&world.left_behind);
         let lost: Vec<_> = world.accepted.difference(&kept).collect();
         assert!(lost.is_empty(), "{} accepted writes are lost: {context}", lost.len());
     }
@@ -258,5 +281,10 @@ pub(super) fn snapshot_id(place: usize) -> SnapshotId {
 }
 
 pub(super) fn new_made(platform: &PlatformName, database: Database) -> Made {
-    Made { platform: platform.clone(), database, complete: false, writable: true }
+    Made {
+        platform: platform.clone(),
+        database: Rc::new(RefCell::new(database)),
+        complete: false,
+        writable: true,
+    }
 }

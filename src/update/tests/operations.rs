@@ -1,7 +1,9 @@
 //! The operations and the journal of the site in memory.
 
+use std::rc::Rc;
+
 use super::super::*;
-use super::model::{Made, Model, new_made, platform, site, snapshot_id};
+use super::model::{Database, Made, Model, new_made, platform, site, snapshot_id};
 use crate::base::{Lane, PlatformName, SiteName, Timestamp};
 use crate::history::SnapshotId;
 use crate::site::{Facts, GenerationName, Place, Recipe, testing};
@@ -27,15 +29,25 @@ impl Operations for Model {
             read_only: self.read_only,
             free_bytes: 1 << 30,
             database_bytes: 1 << 20,
+            database_on_server: self.on_server,
             database_objection: self.database_objection.clone(),
             tables_without_transactions: Vec::new(),
         })
     }
 
-    fn snapshot(&self, of: &GenerationName, _: &str, _: &str, _: Reading) -> Result<SnapshotId, Failure> {
+    fn snapshot(
+        &self,
+        of: &GenerationName,
+        message: &str,
+        _: &str,
+        _: Reading,
+    ) -> Result<SnapshotId, Failure> {
         self.point()?;
         let mut world = self.world.borrow_mut();
-        let database = world.generations[of].database.clone();
+        let database = world.generations[of].database.borrow().clone();
+        if message.starts_with("what generation") {
+            world.left_behind.extend(&database.writes);
+        }
         world.snapshots.push(database);
         let id = snapshot_id(world.snapshots.len() - 1);
         drop(world);
@@ -92,16 +104,40 @@ impl Operations for Model {
         name: &GenerationName,
         snapshot: SnapshotId,
         platform: &PlatformName,
+        database: DatabaseSource<'_>,
     ) -> Result<(), Failure> {
         self.point()?;
         let mut world = self.world.borrow_mut();
         let place = (0..world.snapshots.len()).find(|place| snapshot_id(*place) == snapshot).unwrap();
-        let made = new_made(platform, world.snapshots[place].clone());
-        assert!(world.generations.insert(name.clone(), made).is_none(), "a number is used again");
+        let mut made = new_made(platform, world.snapshots[place].clone());
+        if let (DatabaseSource::Of(other), true) = (database, self.on_server) {
+            made.database = Rc::clone(&world.generations[other].database);
+        }
+        // One that is there already stays: an earlier attempt made it.
+        world.generations.entry(name.clone()).or_insert(made);
         drop(world);
         self.point()?;
         self.world.borrow_mut().generations.get_mut(name).unwrap().complete = true;
         self.point()
+    }
+
+    fn give_up_database(&self, generation: &GenerationName) -> Result<(), Failure> {
+        self.point()?;
+        let mut world = self.world.borrow_mut();
+        assert!(
+            world.live[&generation.site] != generation.number,
+            "the live generation would lose its database"
+        );
+        if let (Some(made), true) = (world.generations.get_mut(generation), self.on_server) {
+            made.database = Rc::default();
+        }
+        drop(world);
+        self.point()
+    }
+
+    fn read_back(&self, _: SnapshotId) -> Result<u64, Failure> {
+        self.point()?;
+        Ok(4096)
     }
 
     fn discard_generation(&self, name: &GenerationName) -> Result<(), Failure> {
@@ -133,43 +169,48 @@ impl Operations for Model {
     ) -> Result<CommandEnd, Failure> {
         self.point()?;
         output(&format!("{} for {}", request.line, request.environment["SITEFS_STEP"]));
-        let change = |change: &dyn Fn(&mut Made) -> bool| {
+        let change = |change: &dyn Fn(&Made, &mut Database) -> bool| {
             let mut world = self.world.borrow_mut();
-            let held = world.holds.values().any(|held| *held == request.generation);
+            let held = world.holds.values().any(|(held, locks)| *locks && *held == request.generation);
             let is_live = world.live[&request.generation.site] == request.generation.number;
             let failing = self.live_checks_fail.get() && is_live && request.generation.number > 1;
             let made = world.generations.get_mut(&request.generation).unwrap();
             let writes = request.line != "check" && request.line != "the given check";
-            change(made) && made.complete && made.writable && !(writes && held) && !failing
+            change(made, &mut made.database.borrow_mut())
+                && made.complete
+                && made.writable
+                && !(writes && held)
+                && !failing
         };
         let succeeded = match request.line.as_str() {
-            "read-only on" => change(&|made| {
-                made.database.read_only_mode = true;
+            "read-only on" | "read-only off" => change(&|_, database| {
+                database.read_only_mode = request.line == "read-only on";
                 true
             }),
-            "read-only off" => change(&|made| {
-                made.database.read_only_mode = false;
+            "close" | "open" => change(&|_, database| {
+                database.closed = request.line == "close";
                 true
             }),
             // Like many an application's update, it cannot go on from where it was cut off.
             "update" => {
-                let began = change(&|made| {
-                    let ready = !made.database.half_updated && !made.database.read_only_mode;
-                    made.database.half_updated = true;
-                    ready && made.database.schema == 1
+                let began = change(&|_, database| {
+                    let ready = !database.half_updated && !database.read_only_mode;
+                    database.half_updated = true;
+                    ready && database.schema == 1
                 });
                 self.point()?;
                 began
-                    && change(&|made| {
-                        made.database.half_updated = false;
-                        made.database.schema = 2;
+                    && change(&|_, database| {
+                        database.half_updated = false;
+                        database.schema = 2;
                         true
                     })
             }
-            "rebuild" => change(&|made| !made.database.read_only_mode),
-            "check" | "the given check" => change(&|made| {
+            "rebuild" => change(&|_, database| !database.read_only_mode),
+            "check" | "the given check" => change(&|made, database| {
                 let schema = if made.platform.as_str() == "two" { 2 } else { 1 };
-                made.database.schema == schema && !made.database.half_updated
+                let shown = !database.closed || request.environment["SITEFS_STEP"] != "live-checks";
+                database.schema == schema && !database.half_updated && shown
             }),
             other => panic!("no such command: {other}"),
         };
@@ -198,7 +239,7 @@ impl Operations for Model {
         let mut world = self.world.borrow_mut();
         world.holds_given += 1;
         let id = world.holds_given;
-        world.holds.insert(id, generation.clone());
+        world.holds.insert(id, (generation.clone(), true));
         drop(world);
         match self.point() {
             Ok(()) => Ok(HoldId(id)),
@@ -207,6 +248,15 @@ impl Operations for Model {
                 Err(failure)
             }
         }
+    }
+
+    fn hold_requests(&self, generation: &GenerationName) -> Result<HoldId, Failure> {
+        self.point()?;
+        let mut world = self.world.borrow_mut();
+        world.holds_given += 1;
+        let id = world.holds_given;
+        world.holds.insert(id, (generation.clone(), false));
+        Ok(HoldId(id))
     }
 
     fn is_held(&self, hold: HoldId) -> bool {
