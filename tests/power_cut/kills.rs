@@ -16,7 +16,7 @@ const KILL_MICROSECONDS_MAX: u64 = 400_000;
 #[test]
 fn whatever_was_acknowledged_survives_a_kill() {
     let seed = seed();
-    let kills = rounds("SITEFS_TEST_KILLS", 20);
+    let kills = rounds("SITEFS_TEST_KILLS", 8);
     let place = Place::new();
     let count = Cell::new(0);
     let position = || {
