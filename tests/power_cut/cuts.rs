@@ -23,7 +23,7 @@ const STEPS_MAX: usize = 400;
 fn whatever_was_acknowledged_survives_a_power_cut() {
     let seed = seed();
     let cuts = rounds("SITEFS_TEST_CUTS", 15);
-    let place = Place::new();
+    let place = Place::in_memory();
     let recorder = Recorder::start(&place.path("recording"), DISK_BYTES);
     let disk = Mounted::mount(&recorder.disk(), &place.path("disk"), true);
     let begun = recorder.position();

@@ -31,7 +31,7 @@ fn is_clear(error: &str) -> bool {
 fn a_full_disk_is_told_and_all_is_right_when_there_is_room_again() {
     let seed = seed();
     let points = rounds("SITEFS_TEST_FULL", 8);
-    let place = Place::new();
+    let place = Place::in_memory();
     let image = place.path("recording/image");
     OpenOptions::new().write(true).create_new(true).open(&image).unwrap().set_len(DISK_BYTES).unwrap();
     let disk = Mounted::mount(&image, &place.path("disk"), true);

@@ -14,6 +14,9 @@ use serde_json::Value;
 /// Longer than anything here takes; what takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(90);
 
+/// How much memory a disk of a test may need, with its recording.
+const MEMORY_BYTES_MIN: u64 = 2 << 30;
+
 /// An application that can be updated again and again.
 const RECIPE: &str = r#"
 title = "Notes"
@@ -66,13 +69,29 @@ impl Ran {
 impl Place {
     /// Platforms, a recipe and an empty directory `disk`, where the store will be.
     pub(crate) fn new() -> Place {
-        let place = Place { directory: tempfile::tempdir().unwrap(), daemon: Cell::default() };
+        Place::below(&std::env::temp_dir())
+    }
+
+    /// The same in memory where there is room: for disks made of files, whose flushes then cost no flush of the
+    /// machine's own disk.
+    pub(crate) fn in_memory() -> Place {
+        let memory = Path::new("/dev/shm");
+        let free = rustix::fs::statvfs(memory).map_or(0, |space| space.f_bavail * space.f_frsize);
+        if free > MEMORY_BYTES_MIN { Place::below(memory) } else { Place::new() }
+    }
+
+    fn below(directory: &Path) -> Place {
+        let place = Place { directory: tempfile::tempdir_in(directory).unwrap(), daemon: Cell::default() };
         fs::set_permissions(place.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         for name in ["disk", "recipes", "recording", "original/files", "original/database", "built/modules"] {
             fs::create_dir_all(place.path(name)).unwrap();
         }
         fs::write(place.path("recipes/notes.toml"), RECIPE).unwrap();
-        let config = format!("recipes = {:?}\nroot = {:?}\n", place.path("recipes"), place.path("root"));
+        let config = format!(
+            "recipes = {:?}\nroot = {:?}\ndrain_seconds = 0\n",
+            place.path("recipes"),
+            place.path("root")
+        );
         fs::write(place.path("config.toml"), config).unwrap();
         for name in ["one", "two"] {
             let platform = place.path("platforms").join(name);

@@ -83,7 +83,11 @@ impl Place {
         fs::set_permissions(place.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(place.path("recipes")).unwrap();
         fs::write(place.path("recipes/notes.toml"), RECIPE).unwrap();
-        let config = format!("recipes = {:?}\nroot = {:?}\n", place.path("recipes"), place.path("root"));
+        let config = format!(
+            "recipes = {:?}\nroot = {:?}\ndrain_seconds = 0\n",
+            place.path("recipes"),
+            place.path("root")
+        );
         fs::write(place.path("config.toml"), config).unwrap();
         place.done(&["init"]);
         place.serve();
