@@ -173,8 +173,8 @@ impl Volume {
         let _changing = self.begin()?;
         let key = name_key(name)?;
         self.warm(parent, &key)?;
-        let mut state = self.lock();
-        let state = &mut *state;
+        let mut locked = self.lock();
+        let state = &mut *locked;
         let directory = parent.local();
         let local = self.find(state, directory, &key)?.ok_or(LiveError::NotFound)?;
         let node = self.node(state, local)?;
@@ -193,6 +193,11 @@ impl Volume {
         state.set_slot(directory, &key, vacancy);
         drop_name(state, local, now);
         stamp(state, directory, now);
+        let spent = state.spend(local, name);
+        drop(locked);
+        if let Some(number) = spent {
+            self.empty_spent(number);
+        }
         Ok(())
     }
 

@@ -327,7 +327,10 @@ impl Volume {
     /// Ends a removed node that is not open.
     pub(super) fn free(&self, state: &mut State, local: u64) {
         state.drop_slots(local);
-        let Some(Node { body: Body::Upper(upper), .. }) = state.nodes.remove(&local) else { return };
+        let Some(Node { body: Body::Upper(upper), open, .. }) = state.nodes.remove(&local) else { return };
+        if open.spent {
+            self.empty_spent(upper.number);
+        }
         state.pending.unused.push(upper.number);
     }
 

@@ -36,6 +36,7 @@ mod references;
 mod reserve;
 mod rows;
 mod settings;
+mod spent;
 mod state;
 mod unsynced;
 mod upper;

@@ -95,6 +95,8 @@ pub(crate) fn settle(place: &Place, ledger: &mut Ledger, position: u64) {
         let is_there = sites.iter().any(|site| *site == key["clone:".len()..]);
         ledger.found(&key, is_there.then(|| "clone".to_owned()), position);
     }
+    let listed = names(&place.done(&["log", "shop"])["snapshots"], "id");
+    ledger.found_snapshots(&listed.into_iter().collect());
     ledger.found("live", Some(live(place).unwrap()), position);
     ledger.found("rows", Some(place.rows().unwrap()), position);
     ledger.found_sequence(sequence(place).unwrap(), position);
@@ -165,13 +167,24 @@ fn check_snapshots(place: &Place, ledger: &Ledger, cut: u64, numbers: &mut Numbe
         Ok(log) => names(&log["snapshots"], "id"),
         Err(error) => return faults.0.push(format!("log: {error}")),
     };
-    let acknowledged: Vec<_> =
-        ledger.snapshots.iter().filter(|snapshot| snapshot.acknowledged <= cut).collect();
-    for snapshot in &acknowledged {
-        faults.unless(listed.contains(&snapshot.id), || format!("snapshot {} is not there", snapshot.id));
+    let (mut readable, mut newest) = (Vec::new(), None);
+    for snapshot in &ledger.snapshots {
+        let is_there = listed.contains(&snapshot.id);
+        faults.unless(is_there || !snapshot.is_certain(cut), || {
+            format!("snapshot {} is not there", snapshot.id)
+        });
+        faults.unless(!is_there || !snapshot.is_gone(cut), || {
+            format!("snapshot {} is there and was removed", snapshot.id)
+        });
+        if is_there && snapshot.acknowledged <= cut {
+            readable.push(snapshot);
+            newest = Some(snapshot);
+        }
     }
-    for _ in 0..SNAPSHOTS_READ.min(acknowledged.len()) {
-        let snapshot = acknowledged[numbers.below(acknowledged.len() as u64) as usize];
+    let chosen = (1..SNAPSHOTS_READ.min(readable.len()))
+        .map(|_| readable[numbers.below(readable.len() as u64) as usize])
+        .collect::<Vec<_>>();
+    for snapshot in chosen.into_iter().chain(newest) {
         let directory = place.path("root/snapshots/shop").join(&snapshot.id[..12]).join("files");
         for (name, content) in &snapshot.files {
             let found = fs::read(directory.join(name));

@@ -1,6 +1,6 @@
 //! What was asked, and what was acknowledged: what must be there after a cut, and what may be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One state something was brought into.
 #[derive(Clone, Debug)]
@@ -21,6 +21,24 @@ pub(crate) struct Snapshot {
     pub(crate) acknowledged: u64,
     /// Every saved file with its content.
     pub(crate) files: BTreeMap<String, String>,
+    /// Pruning keeps it.
+    pub(crate) is_tagged: bool,
+    /// The position before a pruning that may remove it.
+    pub(crate) removal_begun: Option<u64>,
+    /// The position when it was said to be removed.
+    pub(crate) removed: Option<u64>,
+}
+
+impl Snapshot {
+    /// Whether it must be there after a cut.
+    pub(crate) fn is_certain(&self, cut: u64) -> bool {
+        self.acknowledged <= cut && self.removal_begun.is_none_or(|begun| begun > cut)
+    }
+
+    /// Whether it must not be there after a cut.
+    pub(crate) fn is_gone(&self, cut: u64) -> bool {
+        self.removed.is_some_and(|removed| removed <= cut)
+    }
 }
 
 /// All that was done.
@@ -104,6 +122,30 @@ impl Ledger {
     pub(crate) fn found(&mut self, name: &str, value: Option<String>, position: u64) {
         let version = Version { begun: position, acknowledged: Some(position), value };
         self.registers.insert(name.to_owned(), vec![version]);
+    }
+
+    /// All snapshots without a tag may be about to go.
+    pub(crate) fn begin_removal(&mut self, position: u64) {
+        for snapshot in self.snapshots.iter_mut().filter(|snapshot| !snapshot.is_tagged) {
+            snapshot.removal_begun.get_or_insert(position);
+        }
+    }
+
+    /// Those that are not in `kept` have been removed.
+    pub(crate) fn removed_but(&mut self, kept: &BTreeSet<String>, position: u64) {
+        for snapshot in self.snapshots.iter_mut().filter(|snapshot| snapshot.removed.is_none()) {
+            if kept.contains(&snapshot.id) {
+                snapshot.removal_begun = None;
+            } else {
+                snapshot.removed = Some(position);
+            }
+        }
+    }
+
+    /// As [`Ledger::found`], for the snapshots.
+    pub(crate) fn found_snapshots(&mut self, listed: &BTreeSet<String>) {
+        self.snapshots.retain(|snapshot| listed.contains(&snapshot.id));
+        self.snapshots.iter_mut().for_each(|snapshot| snapshot.removal_begun = None);
     }
 
     /// As [`Ledger::found`], for the sequence.

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -111,7 +111,12 @@ impl Place {
     }
 
     pub(crate) fn sitefs(&self, arguments: &[&str]) -> Ran {
-        let output = Command::new("timeout")
+        Place::end(self.begin(arguments))
+    }
+
+    /// Starts a command; [`Place::end`] waits for it.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Child {
+        Command::new("timeout")
             .args([
                 "--signal=KILL",
                 &LIMIT.as_secs().to_string(),
@@ -127,8 +132,15 @@ impl Place {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("TZ", "UTC")
             .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Waits for a command. What it says must fit into a pipe, if it is not waited for at once.
+    pub(crate) fn end(command: Child) -> Ran {
+        let output = command.wait_with_output().unwrap();
         Ran {
             exit: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8(output.stdout).unwrap(),
@@ -165,6 +177,11 @@ impl Place {
     /// The daemon's process.
     pub(crate) fn daemon(&self) -> Option<Pid> {
         self.daemon.get()
+    }
+
+    /// Whether the daemon is there.
+    pub(crate) fn is_running(&self) -> bool {
+        self.daemon.get().is_some_and(is_alive)
     }
 
     /// Ends the daemon as a crash would, and takes its dead mounts away.
@@ -247,8 +264,26 @@ fn is_alive(process: Pid) -> bool {
     })
 }
 
-/// Runs SQL as an application that wants its transactions durable.
+/// When SQLite syncs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Synchronous {
+    /// As applications have it that do not ask.
+    Default,
+    /// The removal of a journal too.
+    Extra,
+}
+
+/// Runs SQL as an application that wants its transactions to survive a power cut.
 pub(crate) fn sqlite(database: &Path, statement: &str) -> Result<String, String> {
+    sqlite_with(Synchronous::Extra, database, statement)
+}
+
+/// Runs SQL.
+pub(crate) fn sqlite_with(
+    synchronous: Synchronous,
+    database: &Path,
+    statement: &str,
+) -> Result<String, String> {
     let mut child = Command::new("timeout")
         .args(["--signal=KILL", "60", "sqlite3", "-bail", "-cmd", ".timeout 20000"])
         .arg(database)
@@ -258,7 +293,11 @@ pub(crate) fn sqlite(database: &Path, statement: &str) -> Result<String, String>
         .spawn()
         .unwrap();
     // It may have ended before it reads, on a dead mount.
-    let _ = write!(child.stdin.take().unwrap(), "pragma synchronous = extra;\n{statement};\n");
+    let pragma = match synchronous {
+        Synchronous::Default => "",
+        Synchronous::Extra => "pragma synchronous = extra;",
+    };
+    let _ = writeln!(child.stdin.take().unwrap(), "{pragma}\n{statement};");
     let output = child.wait_with_output().unwrap();
     if !output.status.success() {
         return Err(format!("{statement}: {}", String::from_utf8_lossy(&output.stderr)));

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use crate::ledger::{Ledger, Snapshot};
 use crate::numbers::Numbers;
-use crate::place::{Place, sqlite};
+use crate::place::{Place, Synchronous, sqlite_with};
 
 /// How many different names files are saved under.
 const NAMES: u64 = 12;
+
+/// How many things are done while space is reclaimed.
+const STEPS_BESIDE_GC: usize = 4;
 
 /// What is done to a place.
 pub(crate) struct Workload<'a> {
@@ -20,6 +23,8 @@ pub(crate) struct Workload<'a> {
     numbers: Numbers,
     pub(crate) ledger: Ledger,
     count: u64,
+    /// How transactions are committed.
+    pub(crate) synchronous: Synchronous,
 }
 
 type Done = Result<(), String>;
@@ -45,7 +50,14 @@ fn sync_directory(path: &Path) -> Done {
 
 impl<'a> Workload<'a> {
     pub(crate) fn new(place: &'a Place, position: &'a dyn Fn() -> u64, seed: u64) -> Workload<'a> {
-        Workload { place, position, numbers: Numbers::new(seed), ledger: Ledger::default(), count: 0 }
+        Workload {
+            place,
+            position,
+            numbers: Numbers::new(seed),
+            ledger: Ledger::default(),
+            count: 0,
+            synchronous: Synchronous::Extra,
+        }
     }
 
     fn at(&self) -> u64 {
@@ -83,24 +95,33 @@ impl<'a> Workload<'a> {
     pub(crate) fn step(&mut self) -> Done {
         self.count += 1;
         match self.numbers.below(100) {
-            0..30 => self.save(),
-            30..46 => self.make_directory(),
-            46..56 => self.write_loosely(),
-            56..64 => self.rename(),
-            64..70 => self.remove(),
-            70..80 => self.insert(),
-            80..86 => self.snapshot(),
-            86..90 => self.clone_or_remove(),
-            90..93 => self.switch(&["deploy", "shop", self.place.path("built").to_str().unwrap()]),
-            93..95 if self.ledger.current("live") != Some("1".to_owned()) => {
+            below @ 0..74 => self.step_of_the_site(below),
+            74..80 => self.snapshot(),
+            80..83 => self.clone_or_remove(),
+            83..86 => self.switch(&["deploy", "shop", self.place.path("built").to_str().unwrap()]),
+            86..88 if self.ledger.current("live") != Some("1".to_owned()) => {
                 self.switch(&["rollback", "shop"])
             }
-            93..95 => self.switch(&["cutover", "shop", "--to", "shop@live"]),
-            95..97 => self.update(),
+            86..88 => self.switch(&["cutover", "shop", "--to", "shop@live"]),
+            88..90 => self.update(),
+            90..93 => self.prune(),
+            93..97 => self.collect(),
             _ => {
                 std::thread::sleep(Duration::from_millis(self.numbers.below(1200)));
                 Ok(())
             }
+        }
+    }
+
+    /// Does one of the things that visitors and applications do; `number` is below 74.
+    fn step_of_the_site(&mut self, number: u64) -> Done {
+        match number {
+            0..28 => self.save(),
+            28..42 => self.make_directory(),
+            42..52 => self.write_loosely(),
+            52..59 => self.rename(),
+            59..64 => self.remove(),
+            _ => self.insert(),
         }
     }
 
@@ -190,17 +211,52 @@ impl<'a> Workload<'a> {
         let row = self.count.to_string();
         let rows = if old.is_empty() { row.clone() } else { format!("{old},{row}") };
         self.ledger.begin("rows", Some(rows), self.at());
-        sqlite(&self.place.site("database/site.sqlite"), &format!("insert into note values ('{row}')"))?;
+        let database = self.place.site("database/site.sqlite");
+        sqlite_with(self.synchronous, &database, &format!("insert into note values ('{row}')"))?;
         self.ledger.acknowledge("rows", self.at());
         Ok(())
     }
 
     fn snapshot(&mut self) -> Done {
-        let taken = self.place.sitefs(&["snapshot", "shop"]).answer()?;
+        let tag = (self.numbers.below(4) == 0).then(|| format!("tag{}", self.count));
+        let mut arguments = vec!["snapshot", "shop"];
+        arguments.extend(tag.iter().flat_map(|tag| ["--tag", tag]));
+        let taken = self.place.sitefs(&arguments).answer()?;
         let id = taken["snapshot"]["id"].as_str().unwrap().to_owned();
         let files = self.ledger.present("file:");
-        self.ledger.snapshots.push(Snapshot { id, acknowledged: self.at(), files });
+        self.ledger.snapshots.push(Snapshot {
+            id,
+            acknowledged: self.at(),
+            files,
+            is_tagged: tag.is_some(),
+            removal_begun: None,
+            removed: None,
+        });
         Ok(())
+    }
+
+    /// Removes all snapshots but the newest and those with a tag.
+    fn prune(&mut self) -> Done {
+        self.ledger.begin_removal(self.at());
+        let pruned = self.place.sitefs(&["prune", "shop", "--keep-hourly", "1"]).answer()?;
+        let kept = pruned["snapshots"].as_array().unwrap().iter();
+        let kept = kept.filter(|snapshot| !snapshot["kept_as"].as_array().unwrap().is_empty());
+        let kept = kept.map(|snapshot| snapshot["id"].as_str().unwrap().to_owned()).collect();
+        self.ledger.removed_but(&kept, self.at());
+        Ok(())
+    }
+
+    /// Reclaims space while the site goes on.
+    fn collect(&mut self) -> Done {
+        let collecting = self.place.begin(&["gc"]);
+        let mut done = Ok(());
+        for _ in 0..STEPS_BESIDE_GC {
+            self.count += 1;
+            let number = self.numbers.below(74);
+            done = done.and_then(|()| self.step_of_the_site(number));
+        }
+        let collected = Place::end(collecting).answer();
+        done.and(collected.map(|_| ()))
     }
 
     fn clone_or_remove(&mut self) -> Done {
