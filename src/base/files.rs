@@ -92,6 +92,15 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), FileError> {
     sync_parent(path)
 }
 
+/// Has the next read of a file come from the disk. After a failed write or sync the kernel goes on showing what it
+/// could not write, and takes it for written.
+pub fn forget_cached(path: &Path) -> Result<(), FileError> {
+    let file = open_read_write(path)?;
+    // What is still to be written would not be forgotten.
+    file.sync_all().at("sync", path)?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).at("forget what is cached of", path)
+}
+
 /// Makes the names in a directory durable.
 pub fn sync_directory(path: &Path) -> Result<(), FileError> {
     open(path)?.sync_all().at("sync", path)

@@ -37,6 +37,7 @@ impl Log {
             let mut table = Table::new(["ID", "TAKEN", ">ADDED", "PLATFORM", "AUTHOR", "MESSAGE"]);
             for snapshot in &log.snapshots {
                 let subject = snapshot.message.lines().next().unwrap_or_default();
+                let damaged = if snapshot.damaged.is_some() { "CANNOT BE READ: " } else { "" };
                 let tags = match snapshot.tags.as_slice() {
                     [] => String::new(),
                     tags => format!("({}) ", list(tags, "")),
@@ -47,10 +48,16 @@ impl Log {
                     size(snapshot.added_bytes),
                     snapshot.platform.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
                     snapshot.author.clone(),
-                    format!("{tags}{subject}"),
+                    format!("{damaged}{tags}{subject}"),
                 ]);
             }
             page.table(table);
+            if log.snapshots.iter().any(|snapshot| snapshot.damaged.is_some()) {
+                page.note(format!(
+                    "what is damaged, and what it affects: sitefs{} verify",
+                    context.store_option()
+                ));
+            }
             page
         })
     }

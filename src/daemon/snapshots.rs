@@ -50,11 +50,8 @@ impl Daemon {
         self.known_site(&request.site)?;
         let limit = request.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         let records = self.snapshot_records(&request.site)?;
-        let snapshots = records
-            .iter()
-            .take(limit)
-            .map(|record| self.snapshot_summary(record.id))
-            .collect::<Result<_, _>>()?;
+        let snapshots =
+            records.iter().take(limit).map(|record| self.listed_summary(record)).collect::<Result<_, _>>()?;
         Ok(SnapshotLog { site: request.site.clone(), snapshots })
     }
 
@@ -171,6 +168,29 @@ impl Daemon {
         }
     }
 
+    /// A snapshot as a log shows it: one that is damaged does not hide the others.
+    fn listed_summary(&self, record: &SnapshotRecord) -> Result<SnapshotSummary, Failure> {
+        let failure = match self.snapshot_summary(record.id) {
+            Err(failure) => failure,
+            found => return found,
+        };
+        Ok(SnapshotSummary {
+            id: record.id.to_string(),
+            created: record.created.into(),
+            author: record.author.clone(),
+            message: record.message.clone(),
+            tags: Refs::new(&self.store.catalog).tags_of(&record.site, record.id)?,
+            site: record.site.clone(),
+            platform: None,
+            generation: None,
+            nodes: 0,
+            size_bytes: 0,
+            added_bytes: 0,
+            database: None,
+            damaged: Some(failure.message),
+        })
+    }
+
     /// A snapshot as lists show it.
     pub(super) fn snapshot_summary(&self, id: SnapshotId) -> Result<SnapshotSummary, Failure> {
         let snapshot = self.load_snapshot(id)?;
@@ -192,6 +212,7 @@ impl Daemon {
                 rows: database.tables.values().map(|table| table.rows).sum(),
                 verified: database.verified,
             }),
+            damaged: None,
         })
     }
 }

@@ -8,7 +8,7 @@ use crate::base::process::own_id;
 use crate::base::{SiteName, Timestamp};
 use crate::control::Failure;
 use crate::control::response::{MountStatus, Space, StatusReport, Stopping};
-use crate::site::{LivePointer, Platform, Site};
+use crate::site::{Generation, LivePointer, Platform, Site};
 use crate::update::{Journal, RunState};
 
 /// How many ended runs `status` tells of, beside those under way and interrupted.
@@ -61,6 +61,14 @@ impl Daemon {
             });
         }
         problems.extend(self.database_problems()?);
+        for (_, generation) in self.store.catalog.list::<Generation>("")? {
+            if !self.is_shown(generation.volume) && !held.contains_key(&generation.name.site) {
+                problems.push(format!(
+                    "{} could not be shown when the daemon started: sitefs verify says what is damaged",
+                    generation.name
+                ));
+            }
+        }
         let mut ended = 0;
         runs.retain(|run| {
             ended += usize::from(run.state.is_final());

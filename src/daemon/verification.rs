@@ -74,6 +74,7 @@ impl Daemon {
             survey = self.survey(&result.lost)?;
             repaired = Some(result);
         }
+        self.show_mended_snapshots()?;
         Ok(Verification {
             objects: report.sound,
             snapshots: survey.snapshots,
@@ -88,6 +89,15 @@ impl Daemon {
             }),
             seconds: started.elapsed().as_secs_f64(),
         })
+    }
+
+    /// Whether a site or a generation has this volume.
+    fn is_known(&self, number: u32) -> Result<bool, Failure> {
+        let catalog = &self.store.catalog;
+        let sites = catalog.list::<Site>("")?;
+        let generations = catalog.list::<Generation>("")?;
+        Ok(sites.iter().any(|(_, site)| site.data_volume == number)
+            || generations.iter().any(|(_, generation)| generation.volume == number))
     }
 
     /// Goes through all snapshots and live volumes.
@@ -127,8 +137,16 @@ impl Daemon {
         });
         for (site, state, number) in data.chain(generations).collect::<Vec<_>>() {
             let place = Place { site: Some(site), state, snapshot: None };
-            // One that was removed meanwhile is no damage.
-            let Ok(volume) = self.volume(number) else { continue };
+            let volume = match self.volume(number) {
+                Ok(volume) => volume,
+                // One that was removed meanwhile is no damage.
+                Err(_) if !self.is_known(number)? => continue,
+                Err(_) => {
+                    let reason = "it could not be shown when the daemon started: see its log".to_owned();
+                    survey.note(&place, Finding { path: "".into(), object: None, reason });
+                    continue;
+                }
+            };
             survey.volumes += 1;
             let audited = volume.audit(&mut audit, &mut |finding| survey.note(&place, finding));
             if let Err(error) = audited {

@@ -46,15 +46,17 @@ impl LaneView {
 
 impl Daemon {
     /// Shows every volume the catalog knows and discards the overlays of those it does not: a crash between two
-    /// steps left them.
+    /// steps left them. What cannot be shown keeps nothing else down; `status` tells of it.
     pub(super) fn show_all_volumes(&self) -> Result<(), Failure> {
         let mut known = Vec::new();
-        let show = |known: &mut Vec<VolumeNumber>, number: u32, base: &Root, access: Access| {
+        let mut show = |what: &str, number: u32, base: &Root, access: Access| {
             known.push(VolumeNumber(number));
-            self.show_volume(number, base, access).map(|_| ())
+            if let Err(failure) = self.show_volume(number, base, access) {
+                log::error!("{what} cannot be shown: {}: {}", failure.message, failure.causes.join(": "));
+            }
         };
-        for (_, site) in self.store.catalog.list::<Site>("")? {
-            show(&mut known, site.data_volume, &site.data_base, Access::Writable)?;
+        for (name, site) in self.store.catalog.list::<Site>("")? {
+            show(&format!("the data of {name}"), site.data_volume, &site.data_base, Access::Writable);
         }
         for (_, generation) in self.store.catalog.list::<Generation>("")? {
             let access = match generation.state {
@@ -63,20 +65,46 @@ impl Daemon {
                 }
                 state => generations::access(state),
             };
-            show(&mut known, generation.volume, &generation.base, access)?;
+            show(&generation.name.to_string(), generation.volume, &generation.base, access);
         }
         for (_, record) in self.store.catalog.list::<SnapshotRecord>("")? {
-            match Snapshot::load(&self.store.trees.objects, record.id) {
-                Ok(snapshot) => show(&mut known, record.volume, &snapshot.root, Access::ReadOnly)?,
-                // One damaged snapshot must not keep the sites down.
-                Err(error) => {
-                    log::error!("snapshot {} of {} cannot be shown: {error}", record.id, record.site);
-                    known.push(VolumeNumber(record.volume));
-                }
+            known.push(VolumeNumber(record.volume));
+            if let Err(failure) = self.show_snapshot(&record) {
+                log::error!("snapshot {} of {} cannot be shown: {}", record.id, record.site, failure.message);
             }
         }
         self.store.volumes.discard_unknown(&known)?;
         Ok(())
+    }
+
+    fn show_snapshot(&self, record: &SnapshotRecord) -> Result<(), Failure> {
+        let snapshot = Snapshot::load(&self.store.trees.objects, record.id)?;
+        self.show_volume(record.volume, &snapshot.root, Access::ReadOnly).map(|_| ())
+    }
+
+    /// Shows the snapshots that could not be read when the daemon started and can be now: after a repair, or when a disk
+    /// is better.
+    pub(super) fn show_mended_snapshots(&self) -> Result<(), Failure> {
+        let mut shown = false;
+        for (_, record) in self.store.catalog.list::<SnapshotRecord>("")? {
+            let key = format!("{}/{}", record.site, record.id);
+            if self.is_shown(record.volume) || self.show_snapshot(&record).is_err() {
+                continue;
+            }
+            // It may have been removed since the list was read.
+            if self.store.catalog.get::<SnapshotRecord>(&key)?.is_none() {
+                self.discard_volume(record.volume)?;
+                continue;
+            }
+            log::info!("snapshot {} of {} is shown again", record.id, record.site);
+            shown = true;
+        }
+        if shown { self.publish() } else { Ok(()) }
+    }
+
+    /// Whether a volume is shown.
+    pub(super) fn is_shown(&self, number: u32) -> bool {
+        self.volumes.lock().contains_key(&number)
     }
 
     /// Makes a volume reachable by its number, unless it is.

@@ -107,10 +107,15 @@ impl Index {
             files::remove_file(path)?;
             files::remove_file(&damage_mark)?;
         }
-        match Tables::open(path, CACHE_BYTES) {
-            Ok(tables) => Ok(Index { tables, damage_mark }),
-            Err(error) => Err(note_damage(error, &damage_mark)),
-        }
+        let tables = match Tables::open(path, CACHE_BYTES) {
+            Err(error) if error.is_damaged() => {
+                log::error!("{error}: it is made anew from the packs");
+                files::remove_file(path)?;
+                Tables::open(path, CACHE_BYTES)
+            }
+            opened => opened,
+        };
+        Ok(Index { tables: tables?, damage_mark })
     }
 
     fn read<T>(&self, run: impl FnOnce(&Reader<'_>) -> Result<T, TablesError>) -> Result<T, ObjectsError> {

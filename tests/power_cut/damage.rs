@@ -18,7 +18,7 @@ const KINDS: [&str; 5] =
 
 const STEPS: usize = 70;
 
-fn files(directory: &Path, found: &mut Vec<PathBuf>) {
+pub(crate) fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() { files(&path, found) } else { found.push(path) }

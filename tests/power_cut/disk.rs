@@ -1,5 +1,6 @@
 //! Loop devices with ext4 on them.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -16,6 +17,18 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Where on the disk a file's bytes are, by what the file system says.
+pub(crate) fn extents(path: &Path) -> Vec<Range<u64>> {
+    let listed = run("filefrag", &["-e", "-b4096", path.to_str().unwrap()]);
+    let extent = |line: &str| {
+        // "   0:        0..       3:      34816..     34819:      4: ..."
+        let (first, last) = line.split(':').nth(2)?.split_once("..")?;
+        let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        Some(first * 4096..(last + 1) * 4096)
+    };
+    listed.lines().filter_map(extent).collect()
 }
 
 /// A mounted file system. It is unmounted when this is dropped.

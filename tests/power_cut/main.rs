@@ -18,6 +18,7 @@ mod check;
 mod cuts;
 mod damage;
 mod disk;
+mod errors;
 mod full;
 mod kills;
 mod ledger;

@@ -4,21 +4,25 @@
 //! serves itself cannot end. Requests are answered one after the other, so what was written when a flush comes had been
 //! answered before, and is what the flush covers.
 //!
+//! On demand it refuses to read or write: [`Recorder::fail`].
+//!
 //! The recording is two files: `data` has the bytes of all writes, `index` 24 bytes for each write or flush: kind (0
 //! write, 1 flush), offset on the disk, length.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
-    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner, OpenFlags,
-    ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyWrite, Request, SessionACL, TimeOrNow, WriteFlags,
+    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
+    OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, SessionACL,
+    TimeOrNow, WriteFlags,
 };
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -30,6 +34,9 @@ pub(crate) const ENTRY_BYTES: usize = 24;
 
 const ROOT: INodeNo = INodeNo(1);
 const DISK: INodeNo = INodeNo(2);
+/// The whole disk.
+pub(crate) const EVERYTHING: Range<u64> = 0..u64::MAX;
+
 const TTL: Duration = Duration::from_secs(3600);
 
 /// A recorded disk.
@@ -37,8 +44,15 @@ pub(crate) struct Recorder {
     directory: PathBuf,
     child: Child,
     input: Option<ChildStdin>,
-    /// Read no more, but open: the test harness over there has something to say at its end.
-    _output: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
+}
+
+/// What the disk refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    /// Flushes too, where all of the disk refuses to be written.
+    Write,
 }
 
 impl Recorder {
@@ -54,13 +68,33 @@ impl Recorder {
             .spawn()
             .unwrap();
         let input = child.stdin.take();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut recorder = Recorder { directory: directory.to_owned(), child, input, output };
+        recorder.wait_for("recording");
+        recorder
+    }
+
+    fn wait_for(&mut self, answer: &str) {
         let mut line = String::new();
-        while line.trim_end() != "recording" {
+        while line.trim_end() != answer {
             line.clear();
-            assert!(output.read_line(&mut line).unwrap() > 0, "the recorder ended");
+            assert!(self.output.read_line(&mut line).unwrap() > 0, "the recorder ended");
         }
-        Recorder { directory: directory.to_owned(), child, input, _output: output }
+    }
+
+    /// From now on the disk refuses `access` to these bytes, and to none that it refused before.
+    pub(crate) fn fail(&mut self, access: Access, ranges: &[Range<u64>]) {
+        let ranges: Vec<String> =
+            ranges.iter().map(|range| format!(" {} {}", range.start, range.end)).collect();
+        let input = self.input.as_mut().unwrap();
+        writeln!(input, "{access:?}{}", ranges.concat()).unwrap();
+        input.flush().unwrap();
+        self.wait_for("done");
+    }
+
+    /// The disk is as good as new.
+    pub(crate) fn heal(&mut self) {
+        self.fail(Access::Read, &[]);
     }
 
     /// The disk.
@@ -95,7 +129,9 @@ pub(crate) fn record() {
     let create =
         |name: &str| OpenOptions::new().append(true).create_new(true).open(directory.join(name)).unwrap();
     let (data, index) = (create("data"), create("index"));
-    let disk = Disk { state: Mutex::new(State { image: vec![0; bytes], data, index }) };
+    let state = State { image: vec![0; bytes], data, index, refused: Access::Read, ranges: Vec::new() };
+    let disk = Disk { state: Arc::new(Mutex::new(state)) };
+    let state = Arc::clone(&disk.state);
     let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
     let mount = directory.join("mount");
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
@@ -106,22 +142,41 @@ pub(crate) fn record() {
     let session = fuser::Session::from_fd(disk, OwnedFd::from(device), SessionACL::Owner, config).unwrap();
     let session = session.spawn().unwrap();
     println!("\nrecording");
-    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    for line in std::io::stdin().lines() {
+        state.lock().unwrap().obey(&line.unwrap());
+        println!("\ndone");
+    }
     rustix::mount::unmount(&mount, UnmountFlags::DETACH).unwrap();
     drop(session);
 }
 
 struct Disk {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 struct State {
     image: Vec<u8>,
     data: File,
     index: File,
+    /// What is refused to `ranges`.
+    refused: Access,
+    ranges: Vec<Range<u64>>,
 }
 
 impl State {
+    /// Does what [`Recorder::fail`] asks for.
+    fn obey(&mut self, line: &str) {
+        let mut words = line.split(' ');
+        self.refused = if words.next() == Some("Write") { Access::Write } else { Access::Read };
+        let numbers: Vec<u64> = words.map(|word| word.parse().unwrap()).collect();
+        self.ranges = numbers.chunks(2).map(|pair| pair[0]..pair[1]).collect();
+    }
+
+    fn refuses(&self, access: Access, offset: u64, length: u64) -> bool {
+        let overlaps = |range: &Range<u64>| range.start < offset + length && offset < range.end;
+        access == self.refused && self.ranges.iter().any(overlaps)
+    }
+
     fn note(&mut self, kind: u64, offset: u64, length: u64) {
         let mut entry = [0; ENTRY_BYTES];
         for (place, number) in entry.chunks_exact_mut(8).zip([kind, offset, length]) {
@@ -162,6 +217,11 @@ impl Filesystem for Disk {
         }
     }
 
+    fn open(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        // Nothing is read ahead or kept in memory: a place that cannot be read fails nobody who did not ask for it.
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
+    }
+
     fn getattr(&self, _request: &Request, node: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         reply.attr(&TTL, &self.attributes(if node == DISK { DISK } else { ROOT }));
     }
@@ -200,6 +260,9 @@ impl Filesystem for Disk {
         reply: ReplyData,
     ) {
         let state = self.state.lock().unwrap();
+        if state.refuses(Access::Read, offset, size.into()) {
+            return reply.error(Errno::EIO);
+        }
         let start = (offset as usize).min(state.image.len());
         let end = (start + size as usize).min(state.image.len());
         reply.data(&state.image[start..end]);
@@ -218,6 +281,9 @@ impl Filesystem for Disk {
         reply: ReplyWrite,
     ) {
         let mut state = self.state.lock().unwrap();
+        if state.refuses(Access::Write, offset, bytes.len() as u64) {
+            return reply.error(Errno::EIO);
+        }
         let start = offset as usize;
         if start + bytes.len() > state.image.len() {
             return reply.error(Errno::ENOSPC);
@@ -240,7 +306,11 @@ impl Filesystem for Disk {
     }
 
     fn fsync(&self, _request: &Request, _node: INodeNo, _handle: FileHandle, _data: bool, reply: ReplyEmpty) {
-        self.state.lock().unwrap().note(1, 0, 0);
+        let mut state = self.state.lock().unwrap();
+        if state.refused == Access::Write && state.ranges.first() == Some(&EVERYTHING) {
+            return reply.error(Errno::EIO);
+        }
+        state.note(1, 0, 0);
         reply.ok();
     }
 }

@@ -32,6 +32,9 @@ pub struct SnapshotSummary {
     pub added_bytes: u64,
     /// Its database.
     pub database: Option<DatabaseCapture>,
+    /// Why it cannot be read, if it cannot; what is not known is then empty or 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<String>,
 }
 
 /// The database of a snapshot.
