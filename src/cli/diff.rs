@@ -99,7 +99,8 @@ pub(super) fn names(page: &mut Page, files: &[FileChange], tables: &[TableChange
     }
 }
 
-fn word(change: ChangeKind) -> &'static str {
+/// How something differs, in a word.
+pub(super) fn word(change: ChangeKind) -> &'static str {
     match change {
         ChangeKind::Added => "added",
         ChangeKind::Removed => "removed",

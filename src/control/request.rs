@@ -87,6 +87,9 @@ pub struct PlatformShow {
 pub struct PlatformVerify {
     /// Its name.
     pub platform: PlatformName,
+    /// Whether the code as it is found is from now on what it is to be.
+    #[serde(default)]
+    pub accept: bool,
 }
 
 /// `platform remove`. Refused while sites are attached to it.
@@ -476,6 +479,14 @@ pub struct DatabaseClone {
 pub struct DatabaseVerify {
     /// Whose database, and which state of it.
     pub of: Revision,
+}
+
+/// `verify SITE --against`: whether a site's code still is that of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteVerify {
+    /// The site, and the snapshot; never [`super::At::Live`].
+    pub against: Revision,
 }
 
 /// `verify`.

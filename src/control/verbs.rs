@@ -85,6 +85,7 @@ verbs! {
     Send => Sent: "`send`",
     Receive => Received: "`receive`",
     Verify => Verification: "`verify`",
+    SiteVerify => SiteVerification: "`verify SITE --against`",
 }
 
 impl Request {

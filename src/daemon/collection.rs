@@ -1,19 +1,20 @@
 //! Garbage collection: the roots, and the verb `gc`.
 //!
 //! Roots are everything that names objects: the snapshots of the catalog, what volumes stand on (sites and
-//! generations), and what volumes refer to themselves. Every command holds [`crate::objects::Objects::referring`] from
-//! its beginning to its end ([`super::handler`]), so at the instant the roots are read no command is under way; why that
-//! is enough is said in `objects::collection`. A root that cannot be read ends the collection before it takes anything.
+//! generations), what volumes refer to themselves, and the lists of platforms' files. Every command holds [`crate::objects::Objects::referring`] from its beginning to its end
+//! ([`super::handler`]), so at the instant the roots are read no command is under way; why that is enough is said in
+//! `objects::collection`. A root that cannot be read ends the collection before it takes anything.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::Daemon;
+use super::code_files::CodeFiles;
 use crate::control::response::Collected;
 use crate::control::{Events, Failure, Unit};
 use crate::history::{Snapshot, SnapshotId, SnapshotRecord};
 use crate::live::{References, VolumeNumber};
-use crate::objects::Collection;
+use crate::objects::{Collection, FileContent};
 use crate::site::{Generation, Site};
 use crate::trees::{Reference, Root};
 
@@ -31,6 +32,8 @@ pub(super) struct Roots<'a> {
     bases: Vec<Root>,
     /// What volumes refer to.
     live: References<'a>,
+    /// Lists of platforms' files.
+    lists: Vec<FileContent>,
 }
 
 impl Daemon {
@@ -99,8 +102,10 @@ impl Daemon {
         let mut snapshots: Vec<SnapshotRecord> =
             catalog.list::<SnapshotRecord>("")?.into_iter().map(|(_, record)| record).collect();
         snapshots.retain(|record| !without.contains(record));
+        let lists = catalog.list::<CodeFiles>("")?.into_iter().map(|(_, files)| files.list).collect();
         let without = without.iter().map(|record| VolumeNumber(record.volume)).collect();
-        Ok(Roots { snapshots, bases, live: self.filesystem.references(&without)? })
+        let live = self.filesystem.references(&without)?;
+        Ok(Roots { snapshots, bases, live, lists })
     }
 
     /// Reaches everything that the roots name.
@@ -129,6 +134,9 @@ impl Daemon {
         }
         for base in &roots.bases {
             trees.reach_root(base, &mut first)?;
+        }
+        for list in roots.lists {
+            trees.reach(Reference::Content(list), &mut first)?;
         }
         let total = roots.snapshots.len() as u64;
         for (done, record) in roots.snapshots.iter().enumerate() {

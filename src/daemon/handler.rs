@@ -32,9 +32,7 @@ impl Daemon {
             Request::PlatformAdd(request) => Response::PlatformAdd(self.platform_add(&request)?),
             Request::PlatformList(_) => Response::PlatformList(self.platform_list()?),
             Request::PlatformShow(request) => Response::PlatformShow(self.platform_show(&request.platform)?),
-            Request::PlatformVerify(request) => {
-                Response::PlatformVerify(self.platform_verify(&request.platform)?)
-            }
+            Request::PlatformVerify(request) => Response::PlatformVerify(self.platform_verify(&request)?),
             Request::PlatformRemove(request) => {
                 Response::PlatformRemove(self.platform_remove(&request.platform)?)
             }
@@ -66,6 +64,7 @@ impl Daemon {
                 Response::DatabaseClone(self.database_clone(caller, &request, events)?)
             }
             Request::Verify(request) => Response::Verify(self.verify(&request, events)?),
+            Request::SiteVerify(request) => Response::SiteVerify(self.site_verify(&request)?),
             Request::DatabaseVerify(request) => Response::DatabaseVerify(self.database_verify(&request)?),
             Request::Prune(request) => Response::Prune(self.prune(&request, events)?),
             Request::Gc(_) => Response::Gc(self.collect(events)?),

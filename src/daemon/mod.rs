@@ -11,6 +11,7 @@
 
 mod capture;
 mod clones;
+mod code_files;
 mod collection;
 mod databases;
 mod differences;
@@ -37,6 +38,7 @@ mod sites;
 mod snapshots;
 mod status;
 mod store;
+mod tampering;
 mod transfer;
 mod verification;
 mod vhosts;

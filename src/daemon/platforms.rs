@@ -4,16 +4,16 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::Daemon;
+use super::code_files::CodeFiles;
 use super::volumes::LaneView;
 use crate::base::{Lane, PlatformName, RelativePath, Timestamp, files};
 use crate::control::response::{
-    MountStatus, PlatformAdded, PlatformDetails, PlatformRemoved, PlatformSummary, PlatformVerification,
-    Platforms,
+    MountStatus, PlatformAdded, PlatformDetails, PlatformRemoved, PlatformSummary, Platforms,
 };
 use crate::control::{Failure, request};
 use crate::fuse::mounts::{PlatformView, list};
 use crate::site::{Generation, GenerationState, Platform};
-use crate::trees::{Digest, digest_directory};
+use crate::trees::{Digest, digest_directory, list_directory};
 
 /// Where applications have their sites directories, the most specific first.
 const SITES_DIRECTORIES: [&str; 3] = ["web/sites", "docroot/sites", "sites"];
@@ -30,7 +30,8 @@ impl Daemon {
         self.refuse_own(&directory)?;
         refuse_taken(&request.platform, &directory, &self.store.catalog.list::<Platform>("")?)?;
         let sites = find_sites(&directory, request.sites.as_ref())?;
-        let digest = digest_directory(&directory, std::slice::from_ref(&sites))?;
+        let (digest, listed) = list_directory(&directory, std::slice::from_ref(&sites))?;
+        let code_files = self.store_code_files(&listed)?;
         let docroot = match &request.docroot {
             None => Platform::docroot_of(&sites),
             Some(request::Docroot::Platform) => None,
@@ -56,13 +57,15 @@ impl Daemon {
         self.store.catalog.write(|tx| {
             // Hashing the code takes a while, and another may have been added meanwhile.
             refuse_taken(&platform.name, &directory, &tx.list::<Platform>("")?)?;
+            tx.put(platform.name.as_str(), &code_files)?;
             Ok::<_, Failure>(tx.put(platform.name.as_str(), &platform)?)
         })?;
         if let Err(failure) = self.attach_views(&platform) {
             self.detach_views(&platform)?;
-            self.store
-                .catalog
-                .write(|tx| tx.remove::<Platform>(platform.name.as_str()).map_err(Failure::from))?;
+            self.store.catalog.write(|tx| {
+                tx.remove::<CodeFiles>(platform.name.as_str())?;
+                tx.remove::<Platform>(platform.name.as_str()).map_err(Failure::from)
+            })?;
             self.publish()?;
             return Err(failure);
         }
@@ -87,19 +90,6 @@ impl Daemon {
         self.platform_details(&self.platform(name)?)
     }
 
-    /// `platform verify`.
-    pub(super) fn platform_verify(&self, name: &PlatformName) -> Result<PlatformVerification, Failure> {
-        let platform = self.platform(name)?;
-        let digest = self.platform_digest(&platform)?;
-        Ok(PlatformVerification {
-            platform: name.clone(),
-            code_recorded: platform.code.to_string(),
-            code_found: digest.id.to_string(),
-            files: digest.files,
-            changes: Vec::new(),
-        })
-    }
-
     /// `platform remove`.
     pub(super) fn platform_remove(&self, name: &PlatformName) -> Result<PlatformRemoved, Failure> {
         let platform = self.platform(name)?;
@@ -109,6 +99,7 @@ impl Daemon {
         let removed = self.store.catalog.write(|tx| {
             // A generation may have been made there meanwhile.
             refuse_in_use(name, &tx.list::<Generation>("")?)?;
+            tx.remove::<CodeFiles>(name.as_str())?;
             Ok::<_, Failure>(tx.remove::<Platform>(name.as_str())?)
         });
         if let Err(failure) = removed {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::Daemon;
+use super::code_files::CodeFiles;
 use crate::base::SiteName;
 use crate::control::response::{Affected, Repair, Verification};
 use crate::control::{Events, Failure, Unit, request};
@@ -152,6 +153,11 @@ impl Daemon {
             if let Err(error) = audited {
                 survey.note(&place, Finding { path: "".into(), object: None, reason: error.to_string() });
             }
+        }
+        for (name, files) in catalog.list::<CodeFiles>("")? {
+            let place = Place { site: None, state: format!("platform {name}"), snapshot: None };
+            let path = "(list of its files)".as_ref();
+            audit.content(&files.list, path, &mut |finding| survey.note(&place, finding));
         }
         // Records that nothing above has read: one that cannot be decoded is an error that names it.
         catalog.list::<Tag>("")?;

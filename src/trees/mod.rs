@@ -34,7 +34,7 @@ mod tests;
 
 pub use audit::{Audit, Finding};
 pub use diff::Difference;
-pub use digest::{Digest, digest_directory};
+pub use digest::{Digest, DigestedNode, Listed, digest_directory, list_directory};
 pub use entry::{Attributes, Entry, NameKey, Node, Root, Totals, TreeId, Xattrs};
 pub use import::{ImportEvent, ImportOptions, ImportReport, Skipped};
 pub use reach::Reference;

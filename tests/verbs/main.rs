@@ -11,4 +11,5 @@ mod releases;
 mod restarts;
 mod snapshots;
 mod space;
+mod tampering;
 mod transfer;

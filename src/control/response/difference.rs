@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Moment;
+
 /// How something differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,6 +35,32 @@ pub struct FileChange {
     pub lines_added: Option<u64>,
     /// Lines that only the old state has.
     pub lines_removed: Option<u64>,
+}
+
+/// A file of code that is not what it was, or an executable one that appeared where there is to be none, and what is
+/// known of who did that, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeChange {
+    /// Its path.
+    pub path: String,
+    /// How it differs.
+    pub change: ChangeKind,
+    /// Its size then; `None` for what was no regular file.
+    pub old_size_bytes: Option<u64>,
+    /// Its size now; `None` for what is no regular file.
+    pub new_size_bytes: Option<u64>,
+    /// Its owner's user id now; `None` for what is gone.
+    pub uid: Option<u32>,
+    /// The name of that user.
+    pub owner: Option<String>,
+    /// Its modification time, which its owner can set.
+    pub modified: Option<Moment>,
+    /// When the system last saw content or attributes change, where that is known.
+    pub changed: Option<Moment>,
+    /// The id of the newest snapshot that has it as it was, where snapshots know.
+    pub last_as_it_was: Option<String>,
+    /// The id of the oldest snapshot that has it as it is now; none has before the next one is taken.
+    pub first_as_it_is: Option<String>,
 }
 
 /// A table of the database that differs.

@@ -21,7 +21,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use database::{DatabaseCloned, DatabaseDumped, DatabaseRestored, DatabaseVerification, TableInfo};
-pub use difference::{ChangeKind, DiffSummary, Differences, FileChange, TableChange};
+pub use difference::{ChangeKind, CodeChange, DiffSummary, Differences, FileChange, TableChange};
 pub use platform::{
     PlatformAdded, PlatformDetails, PlatformRemoved, PlatformSummary, PlatformVerification, Platforms,
 };
@@ -39,7 +39,7 @@ pub use transfer::{Received, Sent};
 pub use update::{
     PlannedStep, RunState, RunSummary, StepReport, UpdateOutcome, UpdatePlan, UpdateReport, Updated,
 };
-pub use verify::{Affected, Repair, Verification};
+pub use verify::{Affected, Repair, SiteVerification, Verification};
 pub use web::{ReadonlyState, VhostMade};
 
 use crate::base::Timestamp;

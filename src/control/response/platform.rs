@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FileChange, Moment, MountStatus};
+use super::{CodeChange, Moment, MountStatus};
 use crate::base::{PlatformName, RelativePath, SiteName};
 
 /// One platform in a list.
@@ -68,14 +68,19 @@ pub struct PlatformVerification {
     pub code_found: String,
     /// How many files were read.
     pub files: u64,
-    /// What differs, as far as the store knows the files.
-    pub changes: Vec<FileChange>,
+    /// What differs, by path; of very much, the beginning. Empty for a platform that was added before its files were
+    /// written down one by one.
+    pub changes: Vec<CodeChange>,
+    /// How many files differ.
+    pub changes_count: u64,
+    /// Whether the code as it was found is from now on what it is to be.
+    pub accepted: bool,
 }
 
 impl PlatformVerification {
     /// Whether the code is what it was.
     pub fn matches(&self) -> bool {
-        self.code_recorded == self.code_found
+        self.accepted || self.code_recorded == self.code_found
     }
 }
 

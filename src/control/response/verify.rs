@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::CodeChange;
 use crate::base::SiteName;
 
 /// Answer to `verify`.
@@ -58,4 +59,30 @@ pub struct Affected {
     pub path: String,
     /// What is wrong.
     pub reason: String,
+}
+
+/// Answer to `verify SITE --against`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteVerification {
+    /// The site.
+    pub site: SiteName,
+    /// The id of the snapshot.
+    pub against: String,
+    /// Code that differs from the snapshot's, by path; of very much, the beginning. Databases are no code.
+    pub code: Vec<CodeChange>,
+    /// How many files that is.
+    pub code_count: u64,
+    /// Files that web servers execute (PHP, and what tells them to), that appeared or changed in data directories.
+    pub executables: Vec<CodeChange>,
+    /// How many files that is.
+    pub executables_count: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl SiteVerification {
+    /// Whether nothing was found.
+    pub fn is_clean(&self) -> bool {
+        self.code_count == 0 && self.executables_count == 0
+    }
 }
