@@ -1,7 +1,8 @@
 //! Garbage collection: the roots, and the verb `gc`.
 //!
 //! Roots are everything that names objects: the snapshots of the catalog, what volumes stand on (sites and
-//! generations), what volumes refer to themselves, and the lists of platforms' files. Every command holds [`crate::objects::Objects::referring`] from its beginning to its end
+//! generations), what volumes refer to themselves, the lists of platforms' files, and what has arrived of streams that
+//! broke off. Every command holds [`crate::objects::Objects::referring`] from its beginning to its end
 //! ([`super::handler`]), so at the instant the roots are read no command is under way; why that is enough is said in
 //! `objects::collection`. A root that cannot be read ends the collection before it takes anything.
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Daemon;
 use super::code_files::CodeFiles;
+use super::transfer::ArrivedNames;
 use crate::control::response::Collected;
 use crate::control::{Events, Failure, Unit};
 use crate::history::{Snapshot, SnapshotId, SnapshotRecord};
@@ -34,6 +36,8 @@ pub(super) struct Roots<'a> {
     live: References<'a>,
     /// Lists of platforms' files.
     lists: Vec<FileContent>,
+    /// What has arrived of streams that broke off.
+    arrived: Vec<ArrivedNames>,
 }
 
 impl Daemon {
@@ -42,6 +46,7 @@ impl Daemon {
         let started = Instant::now();
         let objects = &self.store.trees.objects;
         let before = objects.usage();
+        self.forget_old_arrivals()?;
         let collection = objects.prepare_collection()?;
         let roots = self.begin_collection(&collection, &[], events)?;
         self.reach(&collection, roots, events)?;
@@ -103,9 +108,10 @@ impl Daemon {
             catalog.list::<SnapshotRecord>("")?.into_iter().map(|(_, record)| record).collect();
         snapshots.retain(|record| !without.contains(record));
         let lists = catalog.list::<CodeFiles>("")?.into_iter().map(|(_, files)| files.list).collect();
+        let arrived = catalog.list::<ArrivedNames>("")?.into_iter().map(|(_, arrived)| arrived);
         let without = without.iter().map(|record| VolumeNumber(record.volume)).collect();
         let live = self.filesystem.references(&without)?;
-        Ok(Roots { snapshots, bases, live, lists })
+        Ok(Roots { snapshots, bases, live, lists, arrived: arrived.collect() })
     }
 
     /// Reaches everything that the roots name.
@@ -134,6 +140,15 @@ impl Daemon {
         }
         for base in &roots.bases {
             trees.reach_root(base, &mut first)?;
+        }
+        for arrived in &roots.arrived {
+            for list in &arrived.lists {
+                trees.reach(Reference::Content(*list), &mut first)?;
+            }
+            // What they refer to has arrived too, or is still to come.
+            self.each_arrived(arrived, &mut |name| {
+                first(name);
+            })?;
         }
         for list in roots.lists {
             trees.reach(Reference::Content(list), &mut first)?;

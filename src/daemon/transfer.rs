@@ -1,9 +1,10 @@
 //! The verbs that take a snapshot to another store: send, receive.
 //!
 //! What is received becomes visible in one transaction, after the stream has come to its end and everything the snapshot
-//! refers to was found in the store. Power cuts: before that transaction there are objects nobody refers to, and a
-//! record of how many of the stream are durable; a later stream can leave those out. Whether they are still there then
-//! is what the check at the end is for.
+//! refers to was found in the store. Power cuts: before that transaction there are objects that no snapshot refers to, and
+//! a record of how many of the stream are durable; a later stream can leave those out. Their names are in the store
+//! too, so that a collection spares them for some time ([`KEPT_SECONDS`]); should they be gone all the same, the check
+//! at the end tells.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -11,16 +12,49 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::Daemon;
+use crate::base::Timestamp;
 use crate::control::response::{Received, Sent};
 use crate::control::{DataWriter, Events, Failure, InputReader, Unit, request};
 use crate::history::{
     Record, Refs, Snapshot, SnapshotId, SnapshotRecord, StreamError, StreamHeader, StreamReader, StreamWriter,
 };
 use crate::live::Access;
-use crate::objects::ObjectId;
+use crate::objects::{FileContent, ObjectId};
 
 /// After so many objects what has arrived is made durable and written down.
 const DURABLE_OBJECTS: u64 = 16_384;
+
+/// How long what has arrived of a stream that broke off is spared, in seconds: two weeks. Who wants the snapshot has come
+/// back by then.
+const KEPT_SECONDS: f64 = 14.0 * 86_400.0;
+
+/// Which objects of a stream have arrived. The key is that of [`Arrived`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ArrivedNames {
+    /// Their names, 32 bytes each.
+    pub(super) lists: Vec<FileContent>,
+    /// When the last of them arrived.
+    last: Timestamp,
+}
+
+impl Record for ArrivedNames {
+    const TABLE: &'static str = "received-names";
+    const VERSION: u8 = 1;
+}
+
+impl ArrivedNames {
+    /// Whether a collection is to spare them.
+    fn is_wanted(&self) -> bool {
+        Timestamp::now().seconds_since(self.last) < KEPT_SECONDS
+    }
+}
+
+/// Names of what has arrived that are not written down.
+struct NewNames {
+    bytes: Vec<u8>,
+    /// Whether they come after those that are; otherwise the stream began anew.
+    continues: bool,
+}
 
 /// How much of a stream has arrived. The key is `SITE/SNAPSHOT/BASE`, the base empty without one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -108,8 +142,9 @@ impl Daemon {
             ))
             .hint(format!("send again with --skip {arrived}")));
         }
-        if let Err(error) = self.receive_objects(&mut reader, events) {
-            let arrived = self.note_arrived(&header, reader.objects)?;
+        let mut names = NewNames { bytes: Vec::new(), continues: header.skipped > 0 };
+        if let Err(error) = self.receive_objects(&mut reader, &mut names, events) {
+            let arrived = self.note_arrived(&header, reader.objects, &mut names)?;
             let base = header.base.map(|base| format!(" --base {}", base.short())).unwrap_or_default();
             return Err(stream_failure(error).hint(format!(
                 "nothing of it is visible; go on with: sitefs send {}@{}{base} --skip {arrived}",
@@ -121,7 +156,10 @@ impl Daemon {
         let snapshot = self.check_received(&header)?;
         let tag = request.tag.as_ref();
         let record = Refs::new(&self.store.catalog).register(&self.store.trees.objects, &snapshot, tag)?;
-        self.store.catalog.write(|tx| tx.remove::<Arrived>(&key(&header)).map_err(Failure::from))?;
+        self.store.catalog.write(|tx| {
+            tx.remove::<ArrivedNames>(&key(&header))?;
+            tx.remove::<Arrived>(&key(&header)).map_err(Failure::from)
+        })?;
         self.show_volume(record.volume, &snapshot.root, Access::ReadOnly)?;
         self.publish()?;
         Ok(Received {
@@ -133,12 +171,19 @@ impl Daemon {
         })
     }
 
-    fn receive_objects(&self, reader: &mut StreamReader<'_>, events: &dyn Events) -> Result<(), StreamError> {
+    /// Stores what comes. The names of what has come since it was last written down are in `names`.
+    fn receive_objects(
+        &self,
+        reader: &mut StreamReader<'_>,
+        names: &mut NewNames,
+        events: &dyn Events,
+    ) -> Result<(), StreamError> {
         let mut noted = reader.objects;
-        while reader.next(&self.store.trees.objects)? {
+        while let Some(id) = reader.next(&self.store.trees.objects)? {
+            names.bytes.extend_from_slice(id.as_bytes());
             if reader.objects - noted >= DURABLE_OBJECTS {
                 noted = reader.objects;
-                if let Err(failure) = self.note_arrived(&reader.header, noted) {
+                if let Err(failure) = self.note_arrived(&reader.header, noted, names) {
                     log::warn!("a stream could not be continued from here: {}", failure.message);
                 }
             }
@@ -147,11 +192,66 @@ impl Daemon {
         Ok(())
     }
 
-    /// Makes what has arrived durable, and then writes down how much that is.
-    fn note_arrived(&self, header: &StreamHeader, objects: u64) -> Result<u64, Failure> {
+    /// Makes what has arrived durable, and then writes down how much that is, and what.
+    fn note_arrived(
+        &self,
+        header: &StreamHeader,
+        objects: u64,
+        names: &mut NewNames,
+    ) -> Result<u64, Failure> {
+        let key = key(header);
+        let list = self.store.trees.objects.put_file(&mut &names.bytes[..], names.bytes.len() as u64)?;
         self.store.trees.objects.flush()?;
-        self.store.catalog.write(|tx| tx.put(&key(header), &Arrived { objects }).map_err(Failure::from))?;
+        self.store.catalog.write(|tx| {
+            let mut lists = match tx.get::<ArrivedNames>(&key)? {
+                Some(known) if names.continues => known.lists,
+                _ => Vec::new(),
+            };
+            lists.extend((list != FileContent::Empty).then_some(list));
+            tx.put(&key, &ArrivedNames { lists, last: Timestamp::now() })?;
+            tx.put(&key, &Arrived { objects }).map_err(Failure::from)
+        })?;
+        *names = NewNames { bytes: Vec::new(), continues: true };
         Ok(objects)
+    }
+
+    /// Forgets streams that broke off long ago: what has arrived of them is garbage from now on.
+    pub(super) fn forget_old_arrivals(&self) -> Result<(), Failure> {
+        let known = self.store.catalog.list::<ArrivedNames>("")?;
+        let old: Vec<String> =
+            known.into_iter().filter(|(_, arrived)| !arrived.is_wanted()).map(|(key, _)| key).collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        self.store.catalog.write(|tx| {
+            for key in &old {
+                tx.remove::<ArrivedNames>(key)?;
+                tx.remove::<Arrived>(key)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `each` with the names of what has arrived of streams that broke off.
+    pub(super) fn each_arrived(
+        &self,
+        arrived: &ArrivedNames,
+        each: &mut dyn FnMut(ObjectId),
+    ) -> Result<(), Failure> {
+        let mut bytes = vec![0; 32 * 1024];
+        for list in &arrived.lists {
+            let mut offset = 0;
+            loop {
+                let read = self.store.trees.objects.read_at(list, offset, &mut bytes)?;
+                let names = bytes[..read].chunks_exact(32).filter_map(|name| <[u8; 32]>::try_from(name).ok());
+                names.for_each(|name| each(ObjectId::from_bytes(name)));
+                offset += read as u64;
+                if read < bytes.len() {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The snapshot, once everything it refers to has been found: pages and lists are read, of all else it is looked

@@ -203,9 +203,9 @@ impl<'a> StreamReader<'a> {
         self.bytes
     }
 
-    /// Stores the next object, checked against its name; whether there was one. At the end, the whole stream has been
+    /// Stores the next object, checked against its name, which is returned. At the end (`None`), the whole stream has been
     /// checked.
-    pub fn next(&mut self, objects: &Objects) -> Result<bool, StreamError> {
+    pub fn next(&mut self, objects: &Objects) -> Result<Option<ObjectId>, StreamError> {
         let damaged = StreamError::Damaged { objects: self.objects };
         let before_end = self.hasher.clone();
         let mut hashing =
@@ -219,11 +219,10 @@ impl<'a> StreamReader<'a> {
                 let mut bytes = vec![0; length];
                 hashing.read_exact(&mut bytes)?;
                 let packed = Packed::decode(&bytes);
-                match packed.map(|packed| objects.put_packed(packed)).transpose()?.flatten() {
-                    Some(_) => self.objects += 1,
-                    None => return Err(damaged),
-                }
-                Ok(true)
+                let stored = packed.map(|packed| objects.put_packed(packed)).transpose()?.flatten();
+                let id = stored.ok_or(damaged)?;
+                self.objects += 1;
+                Ok(Some(id))
             }
             PLAIN => {
                 let id = ObjectId::from_bytes(take(&mut hashing)?);
@@ -233,7 +232,7 @@ impl<'a> StreamReader<'a> {
                     return Err(damaged);
                 }
                 self.objects += 1;
-                Ok(true)
+                Ok(Some(id))
             }
             END => {
                 let count = u64::from_le_bytes(take(&mut hashing)?);
@@ -242,7 +241,7 @@ impl<'a> StreamReader<'a> {
                 expected.update(&count.to_le_bytes());
                 let sum: [u8; 32] = take(&mut hashing)?;
                 let is_whole = count == self.objects && *expected.finalize().as_bytes() == sum;
-                if is_whole { Ok(false) } else { Err(damaged) }
+                if is_whole { Ok(None) } else { Err(damaged) }
             }
             _ => Err(damaged),
         }
@@ -291,8 +290,8 @@ mod tests {
         let mut reader = StreamReader::new(&mut stream).map_err(|error| (0, error))?;
         loop {
             match reader.next(objects) {
-                Ok(true) => {}
-                Ok(false) => return Ok(reader.objects),
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(reader.objects),
                 Err(error) => return Err((reader.objects, error)),
             }
         }

@@ -32,11 +32,15 @@ use super::record::Location;
 use super::store::LIST_ENTRIES;
 use super::{ObjectId, Objects, ObjectsError, Usage};
 
-/// How long newcomers wait at most for a collection that wants to begin.
+/// How long newcomers wait for a collection that wants to begin, at first. Each time in vain they wait twice as long the
+/// next time, so that commands which follow each other closely keep no collection from beginning.
 const QUIET_WAIT: Duration = Duration::from_millis(10);
 
-/// How long it then lets them go on.
-const QUIET_PAUSE: Duration = Duration::from_millis(40);
+/// How long newcomers wait at most: what people take for the machine's being busy.
+const QUIET_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How many times as long it then lets them go on.
+const QUIET_PAUSE: u32 = 4;
 
 /// Held by whoever is about to refer to objects (see the module).
 pub struct Referring<'a>(#[expect(dead_code, reason = "it is held, not read")] RwLockReadGuard<'a, ()>);
@@ -58,6 +62,8 @@ pub struct Collection<'a> {
     census: Arc<Census>,
     /// Reached, and not in the census: they came after it.
     newer: Mutex<HashSet<ObjectId>>,
+    /// How long newcomers wait the next time.
+    quiet_wait: Mutex<Duration>,
     _maintenance: MutexGuard<'a, ()>,
 }
 
@@ -97,6 +103,7 @@ impl Objects {
             objects: self,
             census: Arc::new(names.finish()),
             newer: Mutex::default(),
+            quiet_wait: Mutex::new(QUIET_WAIT),
             _maintenance: maintenance,
         })
     }
@@ -115,15 +122,17 @@ impl Collection<'_> {
     pub fn begin<T>(&self, wait_max: Duration, roots: impl FnOnce() -> T) -> Option<T> {
         let deadline = Instant::now() + wait_max;
         loop {
+            let wait = *self.quiet_wait.lock();
             // Newcomers queue up behind this, so it is tried for a short time only.
-            if let Some(_quiet) = self.objects.referring.try_write_for(QUIET_WAIT) {
+            if let Some(_quiet) = self.objects.referring.try_write_for(wait) {
                 *self.objects.collecting.write() = Some(Arc::clone(&self.census));
                 return Some(roots());
             }
+            *self.quiet_wait.lock() = (wait * 2).min(QUIET_WAIT_MAX);
             if Instant::now() >= deadline {
                 return None;
             }
-            std::thread::sleep(QUIET_PAUSE);
+            std::thread::sleep(wait * QUIET_PAUSE);
         }
     }
 

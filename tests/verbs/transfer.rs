@@ -57,6 +57,9 @@ fn a_snapshot_travels_whole_or_not_at_all() {
     assert!(there.fails(2, &["log", "shop"]).contains("shop"));
     let skip = said.split("--skip ").nth(1).unwrap().split_whitespace().next().unwrap();
     assert!(skip.parse::<u64>().unwrap() > 3, "{said}");
+    // What has arrived waits for the rest.
+    let collected = there.json(&["gc"]);
+    assert_eq!(collected["objects_removed"], 0, "{collected}");
     let rest = send(&here, &["shop@first", "--skip", skip]);
     assert!(rest.len() < stream.len());
     // More was left out than has arrived.
