@@ -82,7 +82,9 @@ fn page(report: &StatusReport, now: Timestamp) -> Page {
 
 /// Runs, one a row.
 pub(super) fn runs(runs: &[RunSummary], now: Timestamp) -> Table {
-    let mut table = Table::new(["RUN", "SITE", "WHAT", "STATE", "STEP", "BEGAN", ">TOOK", "BY"]);
+    let mut table =
+        Table::new(["RUN", "SITE", "WHAT", "STATE", "STEP", "BEGAN", ">TOOK", ">HELD", ">PREDICTED", "BY"]);
+    let length = |held: Option<f64>| held.map_or_else(|| "-".to_owned(), seconds);
     for run in runs {
         let state = match run.state {
             RunState::Running => "running",
@@ -100,6 +102,8 @@ pub(super) fn runs(runs: &[RunSummary], now: Timestamp) -> Table {
             run.step.clone().unwrap_or_else(|| "-".to_owned()),
             relative(run.started, now),
             run.ended.map_or_else(|| "-".to_owned(), |ended| took(ended.0.seconds_since(run.started.0))),
+            length(run.held_seconds),
+            length(run.predicted_hold_seconds),
             run.author.clone(),
         ]);
     }

@@ -298,6 +298,8 @@ impl Daemon {
                 .map(|(place, step)| format!("{} of {}, {}", place + 1, run.steps.len(), name(step.kind))),
             started: run.started.into(),
             ended: run.finished.map(Into::into),
+            held_seconds: run.window_seconds(),
+            predicted_hold_seconds: run.window_seconds_expected,
             author: run.who.clone(),
             log: self.log_path(run).display().to_string(),
         }

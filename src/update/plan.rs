@@ -42,7 +42,7 @@ pub struct Plan {
     pub to: String,
     /// The steps, in order.
     pub steps: Vec<PlannedStep>,
-    /// How long writes will be held, in seconds, as the last run of the site had it.
+    /// How long writes will be held, in seconds, as the last run of the site with the same strategy had it.
     pub window_seconds_expected: Option<f64>,
     /// What the administrator should know and that is no reason to refuse.
     pub warnings: Vec<String>,
@@ -79,7 +79,8 @@ impl Plan {
         }
         let mut planned = Run::new(request, inspection, Timestamp::default())?;
         planned.clone = format!("{}--rehearsal-RUN", request.site).parse().unwrap_or(planned.clone);
-        let last = former.iter().rev().find(|run| run.state == RunState::Done);
+        let last =
+            former.iter().rev().find(|run| run.state == RunState::Done && run.strategy == request.strategy);
         let step = |kind: &StepKind| PlannedStep {
             kind: *kind,
             title: title(*kind, &planned),

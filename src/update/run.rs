@@ -290,6 +290,8 @@ pub struct Run {
     pub switched: Option<Timestamp>,
     /// When writes were accepted again.
     pub released: Option<Timestamp>,
+    /// How long the backup's snapshot took, in seconds: another is taken while writes are held.
+    pub capture_seconds: Option<f64>,
     /// How long the rehearsal says that writes are held, in seconds.
     pub window_seconds_expected: Option<f64>,
     /// Whether the new generation may have taken writes that a switch back would leave behind: a hold did not
@@ -358,6 +360,7 @@ impl Run {
             frozen: None,
             switched: None,
             released: None,
+            capture_seconds: None,
             window_seconds_expected: None,
             exposed: false,
             left_behind: None,
@@ -383,6 +386,19 @@ impl Run {
     pub fn is_half_updated(&self) -> bool {
         let is_updated = self.step(StepKind::Update).is_some_and(|step| step.state == StepState::Done);
         self.strategy == Strategy::InPlace && self.has_begun(StepKind::Switch) && !is_updated
+    }
+
+    /// What of the rehearsal happens again while writes are held, and how long it took, in seconds; `None` until it is
+    /// done.
+    pub fn rehearsed(&self) -> Option<Vec<(&'static str, f64)>> {
+        let seconds = |kind| self.step(kind).and_then(StepRecord::seconds);
+        let mut parts = vec![("snapshot", self.capture_seconds?)];
+        if self.strategy == Strategy::Switch {
+            parts.push(("copy", seconds(StepKind::Clone)?));
+        }
+        parts.push(("update", seconds(StepKind::RehearseUpdate)?));
+        parts.push(("checks", seconds(StepKind::RehearseChecks)?));
+        Some(parts)
     }
 
     /// How long writes were held, in seconds.

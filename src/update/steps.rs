@@ -76,8 +76,10 @@ impl Execution<'_> {
 
     fn backup(&mut self) -> Result<String, Stop> {
         let message = format!("before the update to {} (run {})", self.run.to_platform, self.run.id);
+        let begun = self.engine.operations.now();
         let snapshot =
             self.engine.operations.snapshot(&self.run.from, &message, &self.run.who, Reading::Whole)?;
+        self.run.capture_seconds = Some(self.engine.operations.now().seconds_since(begun));
         self.run.backup = Some(snapshot);
         let verification = self.engine.operations.verify(snapshot)?;
         self.run.verification = Some(verification);
@@ -127,10 +129,8 @@ impl Execution<'_> {
             counted(changes.tables.len(), "table"),
         );
         self.run.changes = Some(changes);
-        // What was rehearsed happens again while writes are held: the copy, the update, the checks.
-        let rehearsed = [StepKind::Clone, StepKind::RehearseUpdate, StepKind::RehearseChecks];
         self.run.window_seconds_expected =
-            rehearsed.iter().map(|kind| self.run.step(*kind).and_then(|step| step.seconds())).sum();
+            self.run.rehearsed().map(|parts| parts.iter().map(|(_, seconds)| seconds).sum());
         Ok(message)
     }
 
@@ -353,7 +353,15 @@ pub fn title(kind: StepKind, run: &Run) -> String {
         StepKind::Compare => "compare the clone with the snapshot".to_owned(),
         StepKind::Discard if run.keep_test => format!("keep {clone}"),
         StepKind::Discard => format!("delete {clone}"),
-        StepKind::Hold => format!("hold writes to {site}"),
+        StepKind::Hold => match (run.window_seconds_expected, run.rehearsed()) {
+            (Some(expected), Some(parts)) => {
+                let parts: Vec<String> =
+                    parts.iter().map(|(what, seconds)| format!("{what} {seconds:.1} s")).collect();
+                let parts = parts.join(", ");
+                format!("hold writes to {site}, for about {expected:.1} s as in the rehearsal ({parts})")
+            }
+            _ => format!("hold writes to {site}"),
+        },
         StepKind::Freeze => "take a snapshot of what is held".to_owned(),
         StepKind::Prepare if run.strategy == Strategy::InPlace => {
             format!("make a new generation of {site} on {target}, with the live database")

@@ -111,7 +111,16 @@ fn a_run_without_a_fault_updates_the_site_and_reports() {
     model.assert_ended_well(&run);
     assert_eq!(model.live(), 2);
     assert!(run.steps.iter().all(|step| step.state == StepState::Done && step.seconds().unwrap() > 0.0));
-    assert!(run.window_seconds().unwrap() > 0.0 && run.window_seconds_expected.unwrap() > 0.0);
+    let parts = run.rehearsed().unwrap();
+    let names: Vec<&str> = parts.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["snapshot", "copy", "update", "checks"]);
+    let expected = parts.iter().map(|(_, seconds)| seconds).sum();
+    assert!(run.window_seconds().unwrap() > 0.0 && run.window_seconds_expected == Some(expected));
+    let told = model.events.borrow().iter().any(|event| {
+        matches!(event, Event::Started { kind: StepKind::Hold, title, .. }
+            if title.contains(&format!("for about {expected:.1} s as in the rehearsal (snapshot ")))
+    });
+    assert!(told, "what is foreseen is told before writes are held");
     assert_eq!(run.verification.unwrap().objects, 3);
     assert!(model.output().contains("$ update\nupdate for rehearse-update\n"), "{}", model.output());
     assert!(model.output().contains("GET /: status 200"));

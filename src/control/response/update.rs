@@ -130,7 +130,7 @@ pub enum RunState {
 }
 
 /// One run in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunSummary {
     /// Its name: `20261121-140300-4fa9`. Names sort by the time the runs began.
     pub run: String,
@@ -146,6 +146,10 @@ pub struct RunSummary {
     pub started: Moment,
     /// When it ended.
     pub ended: Option<Moment>,
+    /// How long writes were held.
+    pub held_seconds: Option<f64>,
+    /// How long its rehearsal said they would be.
+    pub predicted_hold_seconds: Option<f64>,
     /// Who asked for it.
     pub author: String,
     /// The file that holds what the application's commands wrote.

@@ -32,6 +32,8 @@ fn the_pointer_moves_before_the_update_and_the_database_stays() {
         assert_eq!((run.state, model.live()), (RunState::Done, 2));
         assert_eq!((&run.restored, run.left_behind), (&None, None));
         assert!(run.window_seconds().unwrap() > 0.0);
+        let parts: Vec<&str> = run.rehearsed().unwrap().iter().map(|(name, _)| *name).collect();
+        assert_eq!(parts, ["snapshot", "update", "checks"], "nothing is copied while writes are held");
     });
 }
 
