@@ -22,6 +22,10 @@ pub(super) struct Config {
     pub(super) root: Option<PathBuf>,
     /// The directory with recipes of one's own.
     pub(super) recipes: Option<PathBuf>,
+    /// The directory with hooks.
+    pub(super) hooks: Option<PathBuf>,
+    /// How long each hook may take, in seconds.
+    pub(super) hook_seconds: Option<u32>,
     /// Where web servers and load balancers are answered.
     pub(super) web: Option<String>,
     /// The directory with templates of one's own for web servers.
@@ -77,6 +81,7 @@ impl Config {
             ("store", &config.store),
             ("root", &config.root),
             ("recipes", &config.recipes),
+            ("hooks", &config.hooks),
             ("templates", &config.templates),
         ] {
             if let Some(path) = path.as_ref().filter(|path| !path.is_absolute()) {
@@ -116,6 +121,7 @@ mod tests {
             .fold(String::new(), |text, line| text + line + "\n");
         let config = Config::parse(&used).unwrap();
         assert!(config.store.is_some() && config.root.is_some());
+        assert!(config.hooks.is_some() && config.hook_seconds.is_some());
         assert!(config.recipes.is_some() && config.php.is_some() && config.drain_seconds.is_some());
         assert!(config.schedule.snapshots.is_some() && config.schedule.gc.is_some());
         let Keep { hourly, daily, weekly, monthly } = config.retention;

@@ -20,6 +20,7 @@ mod expiry;
 mod failure;
 mod generations;
 mod handler;
+mod hooks;
 mod imports;
 mod locks;
 mod maintenance;

@@ -14,8 +14,8 @@ use crate::history::SnapshotId;
 use crate::site::{Facts, GenerationName, LivePointer, Place, Platform, Site, SiteKind};
 use crate::trees::Node;
 use crate::update::{
-    Changes, CommandEnd, CommandRequest, DatabaseSource, Failure, FileChanges, HoldId, Inspection,
-    Operations, Page, PageRequest, Reading, Switch, TableChange, Verification,
+    Changes, CommandEnd, CommandRequest, DatabaseSource, Failure, FileChanges, HoldId, HookRequest,
+    Inspection, Operations, Page, PageRequest, Reading, Switch, TableChange, Verification,
 };
 
 /// The counter that gives out the numbers of holds.
@@ -171,6 +171,10 @@ impl Operations for RunOperations<'_> {
         output: &mut dyn FnMut(&str),
     ) -> Result<CommandEnd, Failure> {
         Ok(self.daemon.run_command(request, output)?)
+    }
+
+    fn run_hooks(&self, request: &HookRequest, output: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+        Ok(self.daemon.run_hooks(request, output)?)
     }
 
     fn fetch_page(&self, request: &PageRequest) -> Result<Option<Page>, Failure> {

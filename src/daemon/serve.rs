@@ -36,6 +36,10 @@ pub struct ServeOptions {
     pub root: PathBuf,
     /// The directory of recipes beside those that are built in; it may be missing.
     pub recipes: PathBuf,
+    /// The directory of hooks; it may be missing.
+    pub hooks: PathBuf,
+    /// How long each of them may take.
+    pub hook_limit: Duration,
     /// The program that runs PHP on the command line.
     pub php: String,
     /// Where web servers and load balancers are answered; nowhere unless told.

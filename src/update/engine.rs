@@ -2,7 +2,7 @@
 
 use super::commands::Transcript;
 use super::{
-    Failure, Journal, Operations, Plan, Run, RunState, StepKind, StepOutput, StepRecord, StepState,
+    Failure, Journal, Moment, Operations, Plan, Run, RunState, StepKind, StepOutput, StepRecord, StepState,
     UpdateError, UpdateRequest,
 };
 use crate::base::SiteName;
@@ -238,7 +238,12 @@ impl<'a> Execution<'a> {
             message: String::new(),
         };
         self.save()?;
-        let result = match self.act(kind) {
+        let acted = match self.hooks(kind, Moment::Before) {
+            Ok(()) => self.act(kind),
+            Err(failure) => Err(Stop::Failure(failure)),
+        };
+        let acted = acted.and_then(|message| Ok(self.hooks(kind, Moment::After).map(|()| message)?));
+        let result = match acted {
             Ok(message) => Ok(message),
             Err(Stop::Failure(failure)) => Err(failure),
             Err(Stop::Journal(error)) => return Err(error),

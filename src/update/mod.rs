@@ -20,6 +20,7 @@
 mod commands;
 mod engine;
 mod error;
+mod hooks;
 mod in_place;
 mod journal;
 mod operations;
@@ -33,8 +34,8 @@ pub use engine::{Engine, Event, Wish};
 pub use error::{Failure, UpdateError};
 pub use journal::{Journal, interrupt_running};
 pub use operations::{
-    Changes, CommandEnd, CommandRequest, DatabaseSource, FileChanges, HoldId, Inspection, Operations, Page,
-    PageRequest, Reading, Switch, TableChange, Verification,
+    Changes, CommandEnd, CommandRequest, DatabaseSource, FileChanges, HoldId, HookRequest, Inspection,
+    Moment, Operations, Page, PageRequest, Reading, Switch, TableChange, Verification,
 };
 pub use plan::{Plan, PlannedStep, UpdateRequest};
 pub use run::{Run, RunId, RunState, StepKind, StepOutput, StepRecord, StepState, Strategy};

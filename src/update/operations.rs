@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Failure;
+use super::{Failure, StepKind};
 use crate::base::{PlatformName, SiteName, Timestamp};
 use crate::history::SnapshotId;
 use crate::site::{Facts, GenerationName, Recipe, User};
@@ -89,6 +89,38 @@ pub struct CommandRequest {
     pub environment: BTreeMap<String, String>,
     /// After so many seconds it is killed with all its children.
     pub timeout_seconds: u32,
+}
+
+/// On which side of a step a hook is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Before it begins.
+    Before,
+    /// After it has succeeded.
+    After,
+}
+
+/// The first word of the name of a hook's directory.
+impl std::fmt::Display for Moment {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Moment::Before => "before",
+            Moment::After => "after",
+        })
+    }
+}
+
+/// The hooks to run at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookRequest {
+    /// The site that is updated.
+    pub site: SiteName,
+    /// The step.
+    pub step: StepKind,
+    /// On which side of it.
+    pub moment: Moment,
+    /// What they are told; with `PATH` and the like, all of their environment.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// How a command ended.
@@ -238,6 +270,11 @@ pub trait Operations {
         request: &CommandRequest,
         output: &mut dyn FnMut(&str),
     ) -> Result<CommandEnd, Failure>;
+
+    /// Runs the administrator's hooks, one after the other, their output line by line to `output`. The first that fails,
+    /// or takes too long, is an error, and the others are left out. None outlives the call, or the start of the next
+    /// daemon.
+    fn run_hooks(&self, request: &HookRequest, output: &mut dyn FnMut(&str)) -> Result<(), Failure>;
 
     /// Asks the web server for a page of a live site. `None`: nobody has told the site's address. An error when
     /// there is no answer.

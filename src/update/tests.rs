@@ -361,6 +361,31 @@ fn a_kept_clone_survives_success_and_failure() {
 }
 
 #[test]
+fn a_hook_that_fails_is_a_step_that_fails() {
+    for strategy in [Strategy::Switch, Strategy::InPlace] {
+        let switch = strategy.steps().iter().position(|kind| *kind == StepKind::Switch).unwrap();
+        for (place, kind) in strategy.steps().iter().enumerate() {
+            for moment in [Moment::Before, Moment::After] {
+                let mut model = Model::new(POLITE);
+                model.request.strategy = strategy;
+                model.failing_hook.set(Some((*kind, moment)));
+                let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
+                let expected = match (place.cmp(&switch), moment) {
+                    _ if (*kind, moment) == (StepKind::Release, Moment::After) => RunState::Done,
+                    (std::cmp::Ordering::Less, _) | (std::cmp::Ordering::Equal, Moment::Before) => {
+                        RunState::Failed
+                    }
+                    _ => RunState::RolledBack,
+                };
+                assert_eq!(run.state, expected, "{strategy}: {moment} {kind}: {}", run.reason);
+                assert!(model.output().contains(&format!("hook {moment} {kind}")));
+                model.assert_ended_well(&run);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_site_has_one_run_at_a_time() {
     let model = Model::new(POLITE);
     model.plan_faults(&[(20, Fault::Kill)]);

@@ -170,6 +170,42 @@ fn a_check_that_fails_on_the_live_site_switches_back() {
 }
 
 #[test]
+fn hooks_are_told_what_happens_and_stop_it() {
+    let place = Place::new();
+    let site = place.import("site");
+    let told = place.path("told");
+    let tell = |word: &str| {
+        format!("echo {word} $SITEFS_HOOK-$SITEFS_STEP $SITEFS_TO_PLATFORM $SITEFS_TO_GENERATION >> {told:?}")
+    };
+    place.hook("before-switch/20-second", &tell("second"));
+    place.hook("before-switch/10-first", &format!("{}; echo 'from the hook'", tell("first")));
+    place.hook("sites/site/after-release/own", &tell("own"));
+    place.hook("sites/other/after-release/other", &tell("other"));
+    let report = place.done(&["update", "site", "--platform", "two"]);
+    let lines = fs::read_to_string(&told).unwrap();
+    assert_eq!(lines, "first before-switch two 2\nsecond before-switch two 2\nown after-release two 2\n");
+    let log = fs::read_to_string(report["log"].as_str().unwrap()).unwrap();
+    assert!(log.contains("from the hook"), "{log}");
+    site.assert_updated();
+    place.done(&["rollback", "site"]);
+    place.done(&["site", "remove", "--force", "site"]);
+
+    let site = place.import("shop");
+    for (hook, exit) in [("before-hold/no", 1), ("after-switch/no", 4), ("after-release/no", 0)] {
+        place.hook(hook, "echo 'no, says the hook'; exit 3");
+        let ran = place.sitefs(&["update", "shop", "--platform", "two"]);
+        assert_eq!(ran.exit, exit, "{hook}: {}", ran.stderr);
+        assert!(ran.stderr.contains("ended with status 3"), "{hook}: {}", ran.stderr);
+        fs::remove_file(place.path("hooks").join(hook)).unwrap();
+        if exit != 0 {
+            site.assert_on_old_release();
+        }
+    }
+    site.assert_updated();
+    place.stop();
+}
+
+#[test]
 fn a_clone_does_not_expire_while_it_is_updated() {
     let place = Place::new();
     let _original = place.import("site");

@@ -204,6 +204,14 @@ impl Place {
             .collect()
     }
 
+    /// Installs a hook, a shell script: `before-switch/name`.
+    pub(crate) fn hook(&self, path: &str, script: &str) {
+        let file = self.path("hooks").join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     /// Lets the commands of a step block, or fail; an empty name ends that.
     pub(crate) fn set(&self, what: &str, step: &str) {
         fs::write(self.path(what), step).unwrap();

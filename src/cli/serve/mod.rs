@@ -25,6 +25,12 @@ const DEFAULT_ROOT: &str = "/var/aegir/sitefs";
 /// Where recipes of one's own are, unless told otherwise: a directory beside the configuration file.
 const RECIPES_NAME: &str = "recipes";
 
+/// Where hooks are, unless told otherwise: likewise.
+const HOOKS_NAME: &str = "hooks";
+
+/// How long a hook may take unless told otherwise.
+const HOOK_SECONDS_DEFAULT: u32 = 300;
+
 /// How long a request may take unless told otherwise: as long as nginx waits for PHP.
 const DRAIN_SECONDS_DEFAULT: u32 = 60;
 
@@ -72,7 +78,9 @@ impl Serve {
         Ok(ServeOptions {
             store: context.store.clone(),
             root,
-            recipes: config.recipes.clone().map_or_else(|| beside(context.config_file.as_deref()), Ok)?,
+            recipes: config.recipes.clone().map_or_else(|| beside(context, RECIPES_NAME), Ok)?,
+            hooks: config.hooks.clone().map_or_else(|| beside(context, HOOKS_NAME), Ok)?,
+            hook_limit: Duration::from_secs(u64::from(config.hook_seconds.unwrap_or(HOOK_SECONDS_DEFAULT))),
             php: config.php.as_ref().map_or_else(|| "php".to_owned(), |php| php.display().to_string()),
             web,
             templates: config.templates.clone().or_else(|| own_templates.then(|| DEFAULT_TEMPLATES.into())),
@@ -83,11 +91,12 @@ impl Serve {
     }
 }
 
-/// The directory of recipes that goes with a configuration file.
-fn beside(config: Option<&Path>) -> Result<PathBuf, Failure> {
-    let config = std::path::absolute(config.unwrap_or(Path::new(DEFAULT_CONFIG)))
+/// The directory of this name that goes with the configuration file.
+fn beside(context: &Context, name: &str) -> Result<PathBuf, Failure> {
+    let config = context.config_file.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
+    let config = std::path::absolute(config)
         .map_err(|error| Failure::usage("--config needs a file").because(&error))?;
-    Ok(config.with_file_name(RECIPES_NAME))
+    Ok(config.with_file_name(name))
 }
 
 /// Serves in this process until a signal or a command stops it.

@@ -80,6 +80,8 @@ pub(super) struct Model {
     points: Cell<u64>,
     /// Shell lines that fail whenever they are run for a live generation.
     pub(super) live_checks_fail: Cell<bool>,
+    /// The hook that fails.
+    pub(super) failing_hook: Cell<Option<(StepKind, Moment)>>,
     pub(super) events: RefCell<Vec<Event>>,
     pub(super) wish: Cell<Option<(u64, Wish)>>,
     pub(super) clock: Cell<i64>,
@@ -124,6 +126,7 @@ impl Model {
             faults: RefCell::default(),
             points: Cell::new(0),
             live_checks_fail: Cell::new(false),
+            failing_hook: Cell::new(None),
             events: RefCell::default(),
             wish: Cell::new(None),
             clock: Cell::new(1_000_000_000),

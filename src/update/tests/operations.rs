@@ -218,6 +218,15 @@ impl Operations for Model {
         Ok(CommandEnd::Status(i32::from(!succeeded)))
     }
 
+    fn run_hooks(&self, request: &HookRequest, output: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+        let asked = (request.step, request.moment);
+        output(&format!("hook {} {}", request.moment, request.environment["SITEFS_STEP"]));
+        match self.failing_hook.get() {
+            Some(failing) if failing == asked => Err("the hook failed".into()),
+            _ => Ok(()),
+        }
+    }
+
     fn fetch_page(&self, request: &PageRequest) -> Result<Option<Page>, Failure> {
         self.point()?;
         let world = self.world.borrow();
