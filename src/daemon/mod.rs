@@ -36,6 +36,7 @@ mod serve;
 mod servers;
 mod settling;
 mod sites;
+mod smoke;
 mod snapshots;
 mod status;
 mod store;

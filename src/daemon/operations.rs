@@ -15,7 +15,7 @@ use crate::site::{Facts, GenerationName, LivePointer, Place, Platform, Site, Sit
 use crate::trees::Node;
 use crate::update::{
     Changes, CommandEnd, CommandRequest, DatabaseSource, Failure, FileChanges, HoldId, HookRequest,
-    Inspection, Operations, Page, PageRequest, Reading, Switch, TableChange, Verification,
+    Inspection, Operations, Page, PageRequest, Pages, Reading, Switch, TableChange, Verification,
 };
 
 /// The counter that gives out the numbers of holds.
@@ -178,9 +178,15 @@ impl Operations for RunOperations<'_> {
     }
 
     fn fetch_page(&self, request: &PageRequest) -> Result<Option<Page>, Failure> {
-        let site = self.daemon.site(&request.site)?;
-        let Some(uri) = site.uri() else { return Ok(None) };
-        fetch(uri, &request.path, Duration::from_secs(u64::from(request.seconds_max))).map(Some)
+        let site = self.daemon.site(&request.generation.site)?;
+        let limit = Duration::from_secs(u64::from(request.seconds_max));
+        match request.by {
+            Pages::WebServer => match site.uri() {
+                Some(uri) => fetch(uri, &request.path, limit).map(Some),
+                None => Ok(None),
+            },
+            Pages::Php => Ok(self.daemon.page_by_php(&site, &request.generation, &request.path, limit)?),
+        }
     }
 
     fn compare(&self, snapshot: SnapshotId, generation: &GenerationName) -> Result<Changes, Failure> {

@@ -9,6 +9,10 @@ use crate::web::{InstallError, Program, Vhost, install};
 pub(super) const LISTEN_SETTING: (&str, &str) = ("listen", "80");
 pub(super) const PHP_SETTING: (&str, &str) = ("php-socket", "/run/php/php-fpm.sock");
 
+/// What PHP is told beside where a page is, as the templates have it: what it remembers of paths must not outlive a
+/// release.
+pub(super) const PHP_LIMITS: &str = "opcache.revalidate_path=1\nrealpath_cache_ttl=2";
+
 /// What a client whose write was refused is told to wait, in seconds.
 const RETRY_SECONDS: u64 = 30;
 

@@ -1,6 +1,6 @@
 //! The commands and checks of a recipe, run for one generation as a part of a step.
 
-use super::{CommandEnd, CommandRequest, Event, Failure, Operations, PageRequest, StepKind};
+use super::{CommandEnd, CommandRequest, Event, Failure, Operations, Page, PageRequest, Pages, StepKind};
 use crate::site::{Check, Command, Expectation, ExpectedPage, GenerationName, Recipe};
 
 /// How much of what a step's commands print is kept, in bytes: the first lines say what was begun, the last what
@@ -66,20 +66,23 @@ impl Runner<'_> {
             .try_for_each(|command| self.line(of, &command.run, self.recipe.timeout_seconds_of(command)))
     }
 
-    /// Makes every check that can be made of this generation; returns how many. Pages are asked for only when it is
-    /// live and the site's address is known: nothing else has one.
+    /// Makes every check that can be made of this generation; returns how many.
     pub(super) fn checks(
         &mut self,
         of: &GenerationName,
         checks: &[Check],
-        is_live: bool,
+        pages: Option<Pages>,
     ) -> Result<usize, Failure> {
         let mut count = 0;
         for check in checks {
             let made = match &check.expectation {
                 Expectation::Command(line) => self.line(of, line, check.seconds_max).map(|()| true),
-                Expectation::Page(page) if is_live => self.page(of, page, check.seconds_max),
-                Expectation::Page(_) => Ok(false),
+                Expectation::Page(page) => match pages {
+                    Some(by) if page.copies || by == Pages::WebServer => {
+                        self.page(of, page, by, check.seconds_max)
+                    }
+                    _ => Ok(false),
+                },
             };
             match made {
                 Ok(made) => count += usize::from(made),
@@ -120,31 +123,87 @@ impl Runner<'_> {
         Err(format!("`{line}` {why}{printed}").into())
     }
 
-    /// Whether the page could be asked for, and then it is as expected.
+    /// Whether the page could be asked for, and then it is as expected, as often as it has to be.
     fn page(
         &mut self,
         of: &GenerationName,
         expected: &ExpectedPage,
+        by: Pages,
         seconds_max: u32,
     ) -> Result<bool, Failure> {
-        let ExpectedPage { path, status, contains, lacks } = expected;
-        let request = PageRequest { site: of.site.clone(), path: path.clone(), seconds_max };
-        let Some(page) = self.operations.fetch_page(&request)? else {
-            self.transcript.push(&format!("GET {path}: not asked for, as {} has no setting uri", of.site));
-            return Ok(false);
-        };
-        self.transcript.push(&format!("GET {path}: status {}, {} bytes", page.status, page.body.len()));
-        if page.status != *status {
-            return Err(format!("{path} has status {} and not {status}", page.status).into());
+        let path = &expected.path;
+        let request = PageRequest { generation: of.clone(), path: path.clone(), by, seconds_max };
+        let (begun, mut failures, mut slowest) = (self.operations.now(), 0, 0.0_f64);
+        for number in 1..=expected.requests {
+            let since = self.operations.now();
+            let wrong = match self.operations.fetch_page(&request) {
+                Ok(None) => {
+                    let missing = match by {
+                        Pages::WebServer => "uri",
+                        Pages::Php => "php-socket",
+                    };
+                    self.transcript
+                        .push(&format!("GET {path}: not asked for, as {} has no setting {missing}", of.site));
+                    return Ok(false);
+                }
+                Ok(Some(page)) => {
+                    if number == 1 {
+                        self.transcript.push(&format!(
+                            "GET {path}: status {}, {} bytes",
+                            page.status,
+                            page.body.len()
+                        ));
+                    }
+                    expected_of(expected, &page).err()
+                }
+                Err(failure) => Some(failure.to_string()),
+            };
+            let now = self.operations.now();
+            slowest = slowest.max(now.seconds_since(since));
+            if let Some(wrong) = wrong {
+                self.transcript.push(&format!("GET {path}: request {number}: {wrong}"));
+                failures += 1;
+                if failures > expected.failures_max {
+                    return Err(match expected.requests {
+                        1 => wrong,
+                        all => format!(
+                            "{failures} of the first {number} of {all} requests failed, {} may: {wrong}",
+                            expected.failures_max
+                        ),
+                    }
+                    .into());
+                }
+            }
+            let took = now.seconds_since(begun);
+            if expected.seconds_total_max.is_some_and(|limit| took > f64::from(limit)) {
+                let all = expected.requests;
+                return Err(format!("{number} of {all} requests of {path} took {took:.1} s already").into());
+            }
         }
-        if let Some(text) = contains.iter().find(|text| !page.body.contains(*text)) {
-            return Err(format!("{path} does not contain {text:?}").into());
-        }
-        if let Some(text) = lacks.iter().find(|text| page.body.contains(*text)) {
-            return Err(format!("{path} contains {text:?}").into());
+        if expected.requests > 1 {
+            let took = self.operations.now().seconds_since(begun);
+            self.transcript.push(&format!(
+                "GET {path}: {} requests in {took:.2} s, the slowest {slowest:.2} s; {failures} failed",
+                expected.requests
+            ));
         }
         Ok(true)
     }
+}
+
+/// What is wrong with a page, in words.
+fn expected_of(expected: &ExpectedPage, page: &Page) -> Result<(), String> {
+    let ExpectedPage { path, status, contains, lacks, .. } = expected;
+    if page.status != *status {
+        return Err(format!("{path} has status {} and not {status}", page.status));
+    }
+    if let Some(text) = contains.iter().find(|text| !page.body.contains(*text)) {
+        return Err(format!("{path} does not contain {text:?}"));
+    }
+    if let Some(text) = lacks.iter().find(|text| page.body.contains(*text)) {
+        return Err(format!("{path} contains {text:?}"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

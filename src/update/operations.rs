@@ -134,11 +134,22 @@ pub enum CommandEnd {
     TimedOut,
 }
 
-/// A page of a live site to ask the web server for.
+/// Who is asked for a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// The web server, which knows the live site alone.
+    WebServer,
+    /// PHP itself, as the web server would.
+    Php,
+}
+
+/// A page to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest {
-    /// The site.
-    pub site: SiteName,
+    /// The generation that is to answer.
+    pub generation: GenerationName,
+    /// Who is asked.
+    pub by: Pages,
     /// Path and query.
     pub path: String,
     /// After so many seconds it counts as unanswered.
@@ -276,8 +287,8 @@ pub trait Operations {
     /// daemon.
     fn run_hooks(&self, request: &HookRequest, output: &mut dyn FnMut(&str)) -> Result<(), Failure>;
 
-    /// Asks the web server for a page of a live site. `None`: nobody has told the site's address. An error when
-    /// there is no answer.
+    /// Asks for a page. `None`: nobody has told the site's address, or where its PHP listens. An error when there is no
+    /// answer.
     fn fetch_page(&self, request: &PageRequest) -> Result<Option<Page>, Failure>;
 
     /// What differs between a snapshot and what a generation holds now.

@@ -2,7 +2,7 @@
 
 use super::commands::Runner;
 use super::engine::{Execution, Stop};
-use super::{DatabaseSource, Failure, HoldId, Reading, Run, StepKind, Strategy, Switch};
+use super::{DatabaseSource, Failure, HoldId, Pages, Reading, Run, StepKind, Strategy, Switch};
 use crate::site::{Check, Command, Expectation, GenerationName};
 
 impl Execution<'_> {
@@ -109,11 +109,13 @@ impl Execution<'_> {
     }
 
     fn rebuild_and_check(&mut self, kind: StepKind, of: &GenerationName) -> Result<String, Stop> {
+        // In place this one is live already, and may be closed: its pages are looked at when it is open.
+        let pages = (kind == StepKind::RehearseChecks || !self.is_in_place()).then_some(Pages::Php);
         let rebuild = self.recipe.update.rebuild.clone();
         let checks = self.all_checks();
         let mut runner = self.runner(kind);
         runner.commands(of, &rebuild)?;
-        let count = runner.checks(of, &checks, false)?;
+        let count = runner.checks(of, &checks, pages)?;
         Ok(format!("{}, {} passed", counted(rebuild.len(), "command"), counted(count, "check")))
     }
 
@@ -215,7 +217,7 @@ impl Execution<'_> {
     fn live_checks(&mut self) -> Result<String, Stop> {
         let (to, checks) = (self.to()?, self.all_checks());
         self.end_mode_for(StepKind::LiveChecks)?;
-        let count = self.runner(StepKind::LiveChecks).checks(&to, &checks, true)?;
+        let count = self.runner(StepKind::LiveChecks).checks(&to, &checks, Some(Pages::WebServer))?;
         Ok(format!("{} passed", counted(count, "check")))
     }
 

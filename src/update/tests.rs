@@ -360,6 +360,41 @@ fn a_kept_clone_survives_success_and_failure() {
     }
 }
 
+/// An application that is asked for a page ten times before the switch, on the clone and on the new generation, and
+/// after it.
+const SMOKED: &str = r#"
+title = "Smoked"
+update = { commands = ["update"] }
+check = [{ page = "/", contains = ["two says"], requests = 10, failures_max = 1, copies = true }]
+"#;
+
+#[test]
+fn pages_may_fail_as_often_as_the_recipe_says() {
+    for (failing, expected) in [
+        (vec![], RunState::Done),
+        (vec![3, 13, 29], RunState::Done),
+        (vec![3, 4], RunState::Failed),
+        (vec![10, 19], RunState::Failed),
+        (vec![20, 21], RunState::RolledBack),
+    ] {
+        let model = Model::new(SMOKED);
+        model.pages_that_fail.borrow_mut().extend(failing.clone());
+        let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
+        assert_eq!(run.state, expected, "{failing:?}: {}", run.reason);
+        let asked = if expected == RunState::Done { 30 } else { failing[1] + 1 };
+        assert_eq!(model.pages_asked.get(), asked, "{failing:?}");
+        if expected != RunState::Done {
+            assert!(run.reason.contains("of 10 requests failed, 1 may: / has status 500"), "{}", run.reason);
+        }
+        model.assert_ended_well(&run);
+    }
+    // The clock of the model goes on by a second whenever it is looked at.
+    let model = Model::new(&SMOKED.replace("copies = true", "seconds_total_max = 5"));
+    let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
+    assert_eq!((run.state, model.pages_asked.get() < 10), (RunState::RolledBack, true));
+    assert!(run.reason.contains("s already"), "{}", run.reason);
+}
+
 #[test]
 fn a_hook_that_fails_is_a_step_that_fails() {
     for strategy in [Strategy::Switch, Strategy::InPlace] {

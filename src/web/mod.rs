@@ -1,7 +1,7 @@
 //! `web`: what web servers and load balancers are told about a site.
 //!
 //! [`Vhost`] makes the configuration of nginx or Apache from a template that the administrator may replace, and
-//! [`install`] puts it in place after the server itself has found it good. [`Http`] answers load balancers and web
+//! [`install`] puts it in place after the server itself has found it good. [`fastcgi`] asks PHP for a page. [`Http`] answers load balancers and web
 //! servers on a socket.
 //!
 //! Invariants: a configuration that its server refuses never stays in place; the HTTP server's requests, their time
@@ -10,6 +10,7 @@
 //! Absent: the state of any site ([`Answers`] is implemented by the daemon); reloading a web server, which only the
 //! administrator's service manager can do right.
 
+pub mod fastcgi;
 mod http;
 mod install;
 mod vhost;

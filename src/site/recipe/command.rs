@@ -8,6 +8,9 @@ use serde::{Deserialize, Deserializer};
 /// Seconds an HTTP check may take where it does not say otherwise: the first page after a cache rebuild is slow.
 const CHECK_SECONDS_DEFAULT: u32 = 30;
 
+/// How often a page may be asked for by one check: visitors wait meanwhile.
+const REQUESTS_MAX: u32 = 10_000;
+
 /// One shell line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
@@ -33,7 +36,8 @@ pub struct Check {
 pub enum Expectation {
     /// The shell line ends with 0. Checked on every copy of the site.
     Command(String),
-    /// A page of the live site is as expected. Nothing else has an address.
+    /// A page is as expected: of the live site, which alone has an address, and of the copies where PHP-FPM can be asked
+    /// for it without one.
     Page(ExpectedPage),
 }
 
@@ -48,6 +52,14 @@ pub struct ExpectedPage {
     pub contains: Vec<String>,
     /// Texts it must not contain.
     pub lacks: Vec<String>,
+    /// How many times it is asked for; at least once.
+    pub requests: u32,
+    /// How many of them may fail.
+    pub failures_max: u32,
+    /// Seconds for all of them together; `None`: no more than each may take.
+    pub seconds_total_max: Option<u32>,
+    /// Whether the copies are asked too: the rehearsal's clone, and the new generation before it is live.
+    pub copies: bool,
 }
 
 /// A line alone, or a table with its timeout. Not an untagged enum: that could not say which key is wrong.
@@ -91,14 +103,31 @@ impl<'de> Deserialize<'de> for Check {
             #[serde(default)]
             lacks: Vec<String>,
             seconds_max: Option<u32>,
+            requests: Option<u32>,
+            failures_max: Option<u32>,
+            seconds_total_max: Option<u32>,
+            #[serde(default)]
+            copies: bool,
         }
         let table = Table::deserialize(deserializer)?;
-        let of_a_page = table.status.is_some() || !table.contains.is_empty() || !table.lacks.is_empty();
+        let counts = [table.requests, table.failures_max, table.seconds_total_max];
+        let of_a_page = table.status.is_some()
+            || !table.contains.is_empty()
+            || !table.lacks.is_empty()
+            || counts.iter().any(Option::is_some)
+            || table.copies;
+        let (requests, failures_max) = (table.requests.unwrap_or(1), table.failures_max.unwrap_or(0));
+        if requests == 0 || requests > REQUESTS_MAX || failures_max >= requests {
+            return Err(de::Error::custom(format!(
+                "`requests` must be from 1 to {REQUESTS_MAX}, and `failures_max` less than that"
+            )));
+        }
         let expectation = match (table.run, table.page) {
             (Some(run), None) if !of_a_page => Expectation::Command(run),
             (Some(_), None) => {
                 return Err(de::Error::custom(
-                    "`status`, `contains` and `lacks` are for a check with `page`",
+                    "only a check with `page` has `status`, `contains`, `lacks`, `requests`, `failures_max`, \
+                     `seconds_total_max` or `copies`",
                 ));
             }
             (None, Some(path)) if path.starts_with('/') => Expectation::Page(ExpectedPage {
@@ -106,6 +135,10 @@ impl<'de> Deserialize<'de> for Check {
                 status: table.status.unwrap_or(200),
                 contains: table.contains,
                 lacks: table.lacks,
+                requests,
+                failures_max,
+                seconds_total_max: table.seconds_total_max,
+                copies: table.copies,
             }),
             (None, Some(path)) => {
                 return Err(de::Error::custom(format!("`page` must start with a slash: {path:?}")));

@@ -80,6 +80,9 @@ pub(super) struct Model {
     points: Cell<u64>,
     /// Shell lines that fail whenever they are run for a live generation.
     pub(super) live_checks_fail: Cell<bool>,
+    /// How many pages were asked for, and those that fail by their numbers.
+    pub(super) pages_asked: Cell<u32>,
+    pub(super) pages_that_fail: RefCell<BTreeSet<u32>>,
     /// The hook that fails.
     pub(super) failing_hook: Cell<Option<(StepKind, Moment)>>,
     pub(super) events: RefCell<Vec<Event>>,
@@ -126,6 +129,8 @@ impl Model {
             faults: RefCell::default(),
             points: Cell::new(0),
             live_checks_fail: Cell::new(false),
+            pages_asked: Cell::new(0),
+            pages_that_fail: RefCell::default(),
             failing_hook: Cell::new(None),
             events: RefCell::default(),
             wish: Cell::new(None),

@@ -230,8 +230,13 @@ impl Operations for Model {
     fn fetch_page(&self, request: &PageRequest) -> Result<Option<Page>, Failure> {
         self.point()?;
         let world = self.world.borrow();
-        let live = GenerationName { site: request.site.clone(), number: world.live[&request.site] };
-        Ok(Some(Page { status: 200, body: format!("{} says hello", world.generations[&live].platform) }))
+        let of = &request.generation;
+        let is_live = world.live[&of.site] == of.number && of.site == site();
+        assert_eq!(request.by == Pages::WebServer, is_live, "a web server knows the live site alone");
+        let asked = self.pages_asked.get();
+        self.pages_asked.set(asked + 1);
+        let status = if self.pages_that_fail.borrow().contains(&asked) { 500 } else { 200 };
+        Ok(Some(Page { status, body: format!("{} says hello", world.generations[of].platform) }))
     }
 
     fn compare(&self, _: SnapshotId, _: &GenerationName) -> Result<Changes, Failure> {
