@@ -234,7 +234,7 @@ impl Daemon {
         };
         let facts = self.facts_on(site, name, platform, crate::base::Lane::A)?;
         let database = self.database_facts(name)?;
-        let text = settings.render(&facts, &site.kind, site.database_files().first(), database.as_ref());
+        let text = settings.render(&facts, site.database_files().first(), database.as_ref());
         let written = settings.write(&self.store.trees, root, &text, Timestamp::now())?;
         if let Some(reason) = &written.not_included {
             log::warn!("{name}: {} is not included by the site's own settings: {reason}", settings.file);

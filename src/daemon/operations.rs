@@ -342,6 +342,7 @@ impl Daemon {
     ) -> Result<Facts, crate::control::Failure> {
         Ok(Facts {
             generation: generation.clone(),
+            is_clone: site.kind != SiteKind::Live,
             platform: platform.name.clone(),
             place: Place::new(platform, lane, &site.name),
             uri: site.uri_or_name(),

@@ -34,6 +34,8 @@ impl Place {
 pub struct Facts {
     /// The generation the command is for; its site may be a clone.
     pub generation: GenerationName,
+    /// Whether that site is a clone.
+    pub is_clone: bool,
     /// The platform it is on.
     pub platform: PlatformName,
     /// Where it is.
@@ -68,6 +70,11 @@ pub struct DatabaseFacts {
 }
 
 impl Facts {
+    /// What the site is: `live` or `clone`.
+    pub fn kind(&self) -> &'static str {
+        if self.is_clone { "clone" } else { "live" }
+    }
+
     /// The environment of the command: these facts and, of what a recipe sets itself, whatever is not a fact.
     pub fn environment(&self, recipe: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let path = |path: &PathBuf| path.to_string_lossy().into_owned();
@@ -76,6 +83,7 @@ impl Facts {
             [
                 ("SITEFS_SITE", self.generation.site.to_string()),
                 ("SITEFS_SITE_DIR", path(&self.place.site)),
+                ("SITEFS_KIND", self.kind().to_owned()),
                 ("SITEFS_GENERATION", self.generation.number.to_string()),
                 ("SITEFS_PLATFORM", self.platform.to_string()),
                 ("SITEFS_PLATFORM_DIR", path(&self.place.platform)),

@@ -120,7 +120,7 @@ impl Runner<'_> {
             CommandEnd::TimedOut => format!("took longer than {timeout_seconds} s and was killed"),
         };
         let printed: String = last.iter().map(|text| format!("\n  {text}")).collect();
-        Err(format!("`{line}` {why}{printed}").into())
+        Err(format!("{} {why}{printed}", quoted(line)).into())
     }
 
     /// Whether the page could be asked for, and then it is as expected, as often as it has to be.
@@ -206,9 +206,23 @@ fn expected_of(expected: &ExpectedPage, page: &Page) -> Result<(), String> {
     Ok(())
 }
 
+/// A shell line as messages name it: of a script, the first line; the whole of it is in the transcript.
+fn quoted(line: &str) -> String {
+    match line.trim().split_once('\n') {
+        Some((first, _)) => format!("the script `{first} ...`"),
+        None => format!("`{}`", line.trim()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_is_named_by_its_first_line() {
+        assert_eq!(quoted("php update.php\n"), "`php update.php`");
+        assert_eq!(quoted("\nset -e\nphp one.php\n"), "the script `set -e ...`");
+    }
 
     #[test]
     fn a_transcript_keeps_the_first_lines_and_the_last() {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::base::{RelativePath, Timestamp};
 use crate::objects::FileContent;
-use crate::site::{DatabaseFacts, Facts, SiteKind};
+use crate::site::{DatabaseFacts, Facts};
 use crate::trees::{Attributes, Entry, Node, Root, Trees, TreesError};
 
 /// The longest file, in bytes, that a line is added to. Settings are written by people; more is something else.
@@ -61,14 +61,9 @@ impl Settings {
     pub fn render(
         &self,
         facts: &Facts,
-        kind: &SiteKind,
         file: Option<&RelativePath>,
         server: Option<&DatabaseFacts>,
     ) -> String {
-        let kind = match kind {
-            SiteKind::Live => "live",
-            SiteKind::Clone { .. } => "clone",
-        };
         let file = file.filter(|path| is_quotable(path)).map_or("", RelativePath::as_str);
         let of = |value: fn(&DatabaseFacts) -> &String| {
             server.map(|facts| value(facts).as_str()).unwrap_or_default()
@@ -84,7 +79,7 @@ impl Settings {
             .replace("@SITE@", facts.generation.site.as_str())
             .replace("@GENERATION@", &facts.generation.number.to_string())
             .replace("@PLATFORM@", facts.platform.as_str())
-            .replace("@KIND@", kind)
+            .replace("@KIND@", facts.kind())
             .replace(DATABASE, file)
     }
 

@@ -153,6 +153,7 @@ impl Operations for Model {
         let platform = testing::platform(self.world.borrow().generations[of].platform.as_str());
         Ok(Facts {
             generation: of.clone(),
+            is_clone: of.site != site(),
             place: Place::new(&platform, Lane::A, &of.site),
             platform: platform.name,
             uri: format!("http://{}", of.site),

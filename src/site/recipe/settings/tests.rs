@@ -50,6 +50,7 @@ fn the_text_names_the_generation_and_its_database() {
     let platform = testing::platform("two");
     let facts = Facts {
         generation: GenerationName { site: "example.com".parse().unwrap(), number: 12 },
+        is_clone: false,
         place: Place::new(&platform, Lane::B, &"example.com".parse().unwrap()),
         platform: platform.name,
         uri: String::new(),
@@ -60,7 +61,7 @@ fn the_text_names_the_generation_and_its_database() {
     assert_eq!(facts.environment(&[].into())["SITEFS_SITE_DIR"], "/platforms/two@b/web/sites/example.com");
     let render = |database: Option<&str>| {
         let database = database.map(|path| path.parse().unwrap());
-        settings().render(&facts, &SiteKind::Live, database.as_ref(), None)
+        settings().render(&facts, database.as_ref(), None)
     };
     assert_eq!(
         render(Some("database/.ht.sqlite")),
