@@ -1,9 +1,10 @@
 //! The state of a site at one instant: files frozen while the database's writes are held.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -41,6 +42,8 @@ pub(super) struct WriteHold {
     generation: GenerationName,
     volume: Arc<Volume>,
     hold: Option<Mutex<Held>>,
+    /// Whether nobody is kept from writing, now and until the requests of the generation have drained.
+    lets_write: bool,
 }
 
 /// What keeps others from writing.
@@ -68,6 +71,11 @@ impl Held {
 }
 
 impl WriteHold {
+    /// Whether nobody is kept from writing.
+    pub(super) fn lets_write(&self) -> bool {
+        self.lets_write
+    }
+
     /// The generation it is for.
     pub(super) fn generation(&self) -> &GenerationName {
         &self.generation
@@ -165,25 +173,33 @@ impl Daemon {
             },
         };
         let hold = hold.map(Mutex::new);
-        Ok(WriteHold { generation: generation.name.clone(), volume, hold })
+        Ok(WriteHold { generation: generation.name.clone(), volume, hold, lets_write: false })
     }
 
-    /// What stands for a hold of a generation whose database is locked by nothing.
+    /// What stands for a hold of a generation whose database is locked by nothing. Who has a page to finish there may
+    /// write until it is.
     pub(super) fn hold_nothing(&self, generation: &Generation) -> Result<WriteHold, Failure> {
         let volume = self.volume(generation.volume)?;
-        Ok(WriteHold { generation: generation.name.clone(), volume, hold: None })
+        Ok(WriteHold { generation: generation.name.clone(), volume, hold: None, lets_write: true })
     }
 
-    /// Waits until whoever has something of a generation open for writing now is done with it, so that requests
+    /// Waits until whoever has something of a generation open for writing now, or its database, is done with it, so that requests
     /// which began before the application was told to refuse writes still get theirs; not longer than
     /// [`LAST_WRITERS_MAX`].
     pub(super) fn wait_for_last_writers(&self, generation: &Generation) -> Result<(), Failure> {
         let volume = self.volume(generation.volume)?;
         let before = volume.writers();
-        let mut waited = Duration::ZERO;
-        while waited < LAST_WRITERS_MAX && !before.is_disjoint(&volume.writers()) {
+        let database = self.server_database(&generation.name)?;
+        let sessions = || -> Result<BTreeSet<u64>, Failure> {
+            let sessions = database.as_ref().map(ServerDatabase::sessions).transpose()?;
+            Ok(sessions.unwrap_or_default().into_iter().collect())
+        };
+        let connected = sessions()?;
+        let begun = Instant::now();
+        while begun.elapsed() < LAST_WRITERS_MAX
+            && !(before.is_disjoint(&volume.writers()) && connected.is_disjoint(&sessions()?))
+        {
             std::thread::sleep(LAST_WRITERS_POLL);
-            waited += LAST_WRITERS_POLL;
         }
         Ok(())
     }
@@ -406,7 +422,7 @@ impl Daemon {
     /// As [`Daemon::release_when_drained`], for a database on a server.
     fn release_on_server(&self, hold: WriteHold) {
         let stopping = Arc::clone(&self.stopping);
-        let WriteHold { generation, volume, hold } = hold;
+        let WriteHold { generation, volume, hold, .. } = hold;
         let release = move || {
             let Some(Held::Server(held, database)) = hold.map(Mutex::into_inner) else { return };
             let state = |waited| {

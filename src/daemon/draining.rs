@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::Daemon;
-use super::generations::free_lane;
+use super::generations::{access, free_lane};
 use crate::base::{PlatformName, SiteName, Timestamp};
 use crate::control::{Events, Failure};
 use crate::history::{Record, Transaction};
+use crate::live::Access;
 use crate::site::{Generation, GenerationName, GenerationState};
 
 /// How often it is looked whether a lane is free.
@@ -62,6 +63,39 @@ impl Daemon {
         let open = self.volume(generation.volume)?.open_files() > 0;
         let limit = drain.as_secs_f64() * if open { f64::from(OPEN_TIMES_MAX) } else { 1.0 };
         Ok(since < limit)
+    }
+
+    /// The generations that were left writable until their requests had drained, and have. After a crash that may be
+    /// their databases alone.
+    pub(super) fn drained_open(&self, site: &SiteName) -> Result<Vec<Generation>, Failure> {
+        let mut drained = Vec::new();
+        for generation in self.generations(site)? {
+            if access(generation.state) == Access::Writable || self.is_draining(&generation)? {
+                continue;
+            }
+            // One that the live generation has taken over stays open.
+            let is_open = self.server_database(&generation.name)?.is_some_and(|database| !database.is_closed)
+                && !self.is_database_shared(&generation.name)?;
+            if is_open || self.volume(generation.volume)?.access() == Access::Writable {
+                drained.push(generation);
+            }
+        }
+        Ok(drained)
+    }
+
+    /// Makes them read-only.
+    pub(super) fn close_drained(&self, site: &SiteName) -> Result<(), Failure> {
+        if self.drained_open(site)?.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.lock_site(site, "closing a generation that is no longer live")?;
+        for generation in self.drained_open(site)? {
+            if !self.is_database_shared(&generation.name)? {
+                self.set_database_writable(&generation.name, false)?;
+            }
+            self.volume(generation.volume)?.set_access(Access::ReadOnly);
+        }
+        Ok(())
     }
 
     /// Waits until the lane that the next generation of a site on a platform will get has drained. To be done before

@@ -100,12 +100,13 @@ impl Daemon {
     ///
     /// The old generation is made read-only first, so that a write which waits for a lock is refused afterwards
     /// and never accepted where nobody will read it; `still_held` is asked after that, and an error takes
-    /// everything back.
+    /// everything back. With `drains_writable` that comes later, when its requests have ended.
     pub(super) fn switch_live(
         &self,
         site: &SiteName,
         from: u64,
         to: u64,
+        drains_writable: bool,
         still_held: &dyn Fn() -> Result<(), Failure>,
     ) -> Result<f64, Failure> {
         let (old_name, new_name) = (name(site, from), name(site, to));
@@ -113,16 +114,18 @@ impl Daemon {
         if self.live_pointer(site)?.generation == to {
             return Ok(0.0);
         }
-        let live_access = Daemon::live_access(&self.site(site)?);
+        let live_access = self.live_access(&self.site(site)?);
         let old_volume = self.volume(old.volume)?;
         let new_volume = self.volume(new.volume)?;
-        old_volume.set_access(Access::ReadOnly);
         let closed = self.set_database_writable(&new_name, true);
         // One that both have is not closed: it is what the new generation writes to.
         let (old_database, new_database) =
             (self.server_database(&old_name)?, self.server_database(&new_name)?);
         let is_same = |old: &ServerDatabase| new_database.as_ref().is_some_and(|new| new.at == old.at);
-        let closed = match old_database.as_ref().is_some_and(is_same) {
+        if !drains_writable {
+            old_volume.set_access(Access::ReadOnly);
+        }
+        let closed = match drains_writable || old_database.as_ref().is_some_and(is_same) {
             true => closed,
             false => closed.and_then(|()| self.set_database_writable(&old_name, false)),
         };

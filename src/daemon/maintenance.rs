@@ -120,6 +120,7 @@ impl Daemon {
             if self.locks.held().contains_key(name) {
                 continue;
             }
+            retries.attempt(format!("closing what is no longer live of {name}"), || self.close_drained(name));
             if site.kind == SiteKind::Live {
                 let snapshot = || self.scheduled_snapshot(name, now);
                 retries.attempt(format!("the snapshot of {name}"), snapshot);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Daemon;
+use super::capture::WriteHold;
 use super::clones::NewClone;
 use crate::base::process::{Command, Ending};
 use crate::base::{Lane, PlatformName, SiteName, Timestamp};
@@ -94,7 +95,9 @@ impl Operations for RunOperations<'_> {
         let daemon = self.daemon;
         let site = daemon.site(&of.site)?;
         let generation = daemon.generation(of)?;
-        let hold = daemon.holds.lock().values().find(|hold| hold.generation() == of).cloned();
+        // One that lets the application write is no state to take as it is.
+        let is_of = |hold: &&Arc<WriteHold>| hold.generation() == of && !hold.lets_write();
+        let hold = daemon.holds.lock().values().find(is_of).cloned();
         let captured = match reading {
             Reading::Whole => daemon.capture(&site, &generation, hold.as_deref())?,
             Reading::Nothing => daemon.take(&site, &generation, hold.as_deref())?,
@@ -233,6 +236,10 @@ impl Operations for RunOperations<'_> {
         Ok(self.daemon.wait_for_lane(site, platform, self.events)?)
     }
 
+    fn wait_for_last_writers(&self, of: &GenerationName) -> Result<(), Failure> {
+        Ok(self.daemon.wait_for_last_writers(&self.daemon.generation(of)?)?)
+    }
+
     fn hold_writes(&self, generation: &GenerationName) -> Result<HoldId, Failure> {
         let generation = self.daemon.generation(generation)?;
         let number = self.next_hold()?;
@@ -297,7 +304,7 @@ impl Operations for RunOperations<'_> {
             }
             _ => Ok(()),
         };
-        self.daemon.switch_live(&switch.site, switch.from, switch.to, &still_held)?;
+        self.daemon.switch_live(&switch.site, switch.from, switch.to, switch.drains_writable, &still_held)?;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::Daemon;
+use super::capture::WriteHold;
 use super::generations::NewGeneration;
 use crate::base::SiteName;
 use crate::control::response::{Deployed, Switched};
@@ -322,7 +323,10 @@ impl Daemon {
             self.wait_for_lane(&site.name, &retired.platform, events)?;
         }
         let next = self.show_generation(to)?;
-        let hold = self.hold_writes(live)?;
+        let hold = match self.recipe(site)?.locks_database() {
+            true => self.hold_writes(live)?,
+            false => self.hold_nothing(live)?,
+        };
         let switch_seconds = self.switch_held(site, live, &next, hold, events)?;
         self.switched(&site.name, live, to, started, switch_seconds)
     }
@@ -354,10 +358,13 @@ impl Daemon {
         site: &Site,
         live: &Generation,
         next: &Generation,
-        hold: super::capture::WriteHold,
+        hold: WriteHold,
         events: &dyn Events,
     ) -> Result<f64, Failure> {
-        let switched = self.switch_live(&site.name, live.name.number, next.name.number, &|| hold.check());
+        let switched =
+            self.switch_live(&site.name, live.name.number, next.name.number, hold.lets_write(), &|| {
+                hold.check()
+            });
         match switched {
             Ok(_) => {
                 self.release_when_drained(hold);

@@ -61,7 +61,8 @@ impl Daemon {
         for (_, generation) in self.store.catalog.list::<Generation>("")? {
             let access = match generation.state {
                 GenerationState::Live => {
-                    self.site(&generation.name.site).as_ref().map_or(Access::Writable, Daemon::live_access)
+                    let site = self.site(&generation.name.site);
+                    site.map_or(Access::Writable, |site| self.live_access(&site))
                 }
                 state => generations::access(state),
             };

@@ -121,9 +121,13 @@ impl Daemon {
         if volume.access() == Access::ReadOnly {
             return Ok(());
         }
+        let recipe = self.recipe(site)?;
         self.wait_for_last_writers(&live)?;
-        if let Some(mode) = &self.recipe(site)?.readonly {
+        if let Some(mode) = &recipe.readonly {
             self.run_recipe_command(site, &live.name, &mode.on, "", &mut |_| ())?;
+        }
+        if !recipe.locks_database() {
+            return self.wait_for_last_writers(&live);
         }
         // Nobody is in the middle of a transaction when the volume changes.
         let hold = self.hold_writes(&live)?;
@@ -144,9 +148,11 @@ impl Daemon {
         }
     }
 
-    /// The access that the live generation of a site has.
-    pub(super) fn live_access(site: &Site) -> Access {
-        if site.read_only { Access::ReadOnly } else { Access::Writable }
+    /// The access that the live generation of a site has. An application that writes to show a page could not be read
+    /// if it were read-only.
+    pub(super) fn live_access(&self, site: &Site) -> Access {
+        let is_locked = || self.recipe(site).is_ok_and(|recipe| recipe.locks_database());
+        if site.read_only && is_locked() { Access::ReadOnly } else { Access::Writable }
     }
 
     /// Opens or closes the window of an update that holds the writes of a site.

@@ -213,6 +213,12 @@ impl Recipe {
         self.readonly.as_ref().or(self.maintenance.as_ref())
     }
 
+    /// Whether the database is locked while writes are held. If not, the application refuses them by itself, and
+    /// writes all the same to show a page.
+    pub fn locks_database(&self) -> bool {
+        self.holding_mode().is_none_or(|mode| mode.lock_database)
+    }
+
     /// How long `command` may take, in seconds.
     pub fn timeout_seconds_of(&self, command: &Command) -> u32 {
         command.timeout_seconds.unwrap_or(self.timeout_seconds)

@@ -32,7 +32,7 @@ impl Execution<'_> {
         self.save()?;
         let hold = self.required_hold()?;
         let (site, from) = (self.run.site.clone(), self.run.from.number);
-        operations.switch_live(&Switch { site, from, to: to.number, hold })?;
+        operations.switch_live(&Switch { site, from, to: to.number, hold, drains_writable: false })?;
         self.run.switched = Some(operations.now());
         self.end_hold(self.run.from_hold)?;
         self.run.from_hold = None;
@@ -73,7 +73,13 @@ impl Execution<'_> {
             operations.prepare_generation(&restored, frozen, &platform, DatabaseSource::Snapshot)?;
             self.set_mode(StepKind::Switch, &restored, false)?;
             let (site, from) = (self.run.site.clone(), to.number);
-            operations.switch_live(&Switch { site, from, to: restored.number, hold: None })?;
+            operations.switch_live(&Switch {
+                site,
+                from,
+                to: restored.number,
+                hold: None,
+                drains_writable: false,
+            })?;
         }
         if self.is_restored(operations.live_generation(&self.run.site)?) {
             if let (Some(to), None) = (self.run.to.clone(), self.run.left_behind) {

@@ -176,6 +176,9 @@ pub struct Switch {
     pub to: u64,
     /// The hold of writes to `from` that must be in force; `None`: no hold is asked for.
     pub hold: Option<HoldId>,
+    /// Whether `from` stays writable until its requests have drained: the application refuses what must not be lost
+    /// by itself, and could not finish the pages it is making.
+    pub drains_writable: bool,
 }
 
 /// What an update changed, for the report.
@@ -298,6 +301,10 @@ pub trait Operations {
     /// running have begun with.
     fn wait_for_lane(&self, site: &SiteName, platform: &PlatformName) -> Result<(), Failure>;
 
+    /// Waits, for a bounded time, until requests are done that may write to a generation and began before they were
+    /// told not to.
+    fn wait_for_last_writers(&self, of: &GenerationName) -> Result<(), Failure>;
+
     /// Begins to hold writes to a generation's database: when this returns, every write accepted before is
     /// committed, and none is accepted until the hold ends; who writes waits. Reading goes on.
     fn hold_writes(&self, generation: &GenerationName) -> Result<HoldId, Failure>;
@@ -315,8 +322,8 @@ pub trait Operations {
     /// The number of the live generation.
     fn live_generation(&self, site: &SiteName) -> Result<u64, Failure>;
 
-    /// Moves the live pointer, durably when this returns `Ok`. In this order: `from` becomes read-only, so that a
-    /// writer who waits for the hold to end is refused and not forgotten; the hold is seen to be in force still, or
+    /// Moves the live pointer, durably when this returns `Ok`. In this order: `from` becomes read-only, unless it is to
+    /// drain first, so that a writer who waits for the hold to end is refused and not forgotten; the hold is seen to be in force still, or
     /// `from` becomes writable again and it is an error; one transaction makes `to` live and `from` previous; `to`
     /// is writable and visitors get it. Moving back is the same with the numbers exchanged. No error when `to` is
     /// live.

@@ -149,11 +149,19 @@ impl Execution<'_> {
         self.engine.operations.wait_for_lane(&self.run.site, &self.run.to_platform)?;
         self.run.held = Some(self.engine.operations.now());
         let from = self.run.from.clone();
+        let locks_database = self.recipe.locks_database();
+        if !locks_database {
+            // The web server first: there writes can wait for the new generation.
+            self.run.from_hold = Some(self.engine.operations.hold_requests(&from)?);
+            self.save()?;
+        }
         if !self.run.read_only {
             self.set_mode(StepKind::Hold, &from, true)?;
         }
-        if self.locks_database() {
+        if locks_database {
             self.run.from_hold = Some(self.engine.operations.hold_writes(&from)?);
+        } else {
+            self.engine.operations.wait_for_last_writers(&from)?;
         }
         Ok(match (&self.recipe.readonly, &self.recipe.maintenance) {
             (Some(_), _) => "the application is in read-only mode",
@@ -209,7 +217,8 @@ impl Execution<'_> {
         }
         let hold = self.required_hold()?;
         let (site, from) = (self.run.site.clone(), self.run.from.number);
-        operations.switch_live(&Switch { site, from, to: to.number, hold })?;
+        let drains_writable = !self.recipe.locks_database();
+        operations.switch_live(&Switch { site, from, to: to.number, hold, drains_writable })?;
         self.run.switched = Some(operations.now());
         Ok(format!("{to} is live"))
     }
@@ -249,7 +258,9 @@ impl Execution<'_> {
         if operations.live_generation(&site)? == to.number {
             self.run.switched.get_or_insert(operations.now());
             self.save()?;
-            operations.switch_live(&Switch { site, from: to.number, to: from, hold: None })?;
+            // The new generation may take writes by now, which the snapshot below is to have.
+            let back = Switch { site, from: to.number, to: from, hold: None, drains_writable: false };
+            operations.switch_live(&back)?;
         }
         let was_held = self.run.to_hold.is_some_and(|hold| operations.is_held(hold));
         if self.run.switched.is_some() && !was_held && self.run.left_behind.is_none() {
@@ -274,11 +285,6 @@ impl Execution<'_> {
         hold.map_or(Ok(()), |hold| self.engine.operations.release_writes(hold))
     }
 
-    /// Whether the database is locked while writes are held.
-    fn locks_database(&self) -> bool {
-        self.recipe.holding_mode().is_none_or(|mode| mode.lock_database)
-    }
-
     /// Whether it is the application itself that refuses writes from the switch to the release.
     fn is_polite_after_switch(&self) -> bool {
         self.recipe.update.hold_after_switch && self.recipe.readonly.is_some()
@@ -288,7 +294,6 @@ impl Execution<'_> {
     pub(super) fn required_hold(&self) -> Result<Option<HoldId>, Failure> {
         match self.run.from_hold {
             Some(hold) if self.engine.operations.is_held(hold) => Ok(Some(hold)),
-            None if !self.locks_database() => Ok(None),
             _ => {
                 Err("the hold of writes has ended too early: what was made lacks what was written since"
                     .into())

@@ -249,6 +249,10 @@ impl Operations for Model {
         self.point()
     }
 
+    fn wait_for_last_writers(&self, _: &GenerationName) -> Result<(), Failure> {
+        self.point()
+    }
+
     fn hold_writes(&self, generation: &GenerationName) -> Result<HoldId, Failure> {
         self.point()?;
         let mut world = self.world.borrow_mut();
@@ -295,7 +299,7 @@ impl Operations for Model {
         let set_writable = |number, writable| {
             self.world.borrow_mut().generations.get_mut(&name(number)).unwrap().writable = writable;
         };
-        set_writable(switch.from, false);
+        set_writable(switch.from, switch.drains_writable);
         let held = switch.hold.is_none_or(|hold| self.is_held(hold));
         if let (true, Ok(())) = (held, self.point()) {
             let mut world = self.world.borrow_mut();
