@@ -248,7 +248,7 @@ fn the_documentation_shows_recipes_that_can_be_read() {
         titles,
         [
             "A shop that keeps its database among its uploads",
-            "Drupal, with its database on a server",
+            "A shop with its database on a server",
             "An example of commands",
             "Guestbook"
         ]
