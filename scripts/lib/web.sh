@@ -110,6 +110,9 @@ http {
     listen 127.0.0.1:$port;
     root $live;
 
+    # For procedures that close a site: nobody gets more than this while the file is there.
+    if (-f $directory/closed) { return 503; }
+
     # Uploads: plain files of the site, never run. Nothing else below sites/ is for visitors.
     location ^~ /images/ {
       root $live/sites/$site;
