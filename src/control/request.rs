@@ -173,6 +173,9 @@ pub struct Log {
     pub site: SiteName,
     /// How many of the newest snapshots at most; all when not given.
     pub limit: Option<u64>,
+    /// Whether it is told what they take of the store, which takes as long as a collection's first half.
+    #[serde(default)]
+    pub space: bool,
 }
 
 /// `show`.

@@ -87,9 +87,21 @@ impl Daemon {
         without: &[SnapshotRecord],
         events: &dyn Events,
     ) -> Result<Roots<'_>, Failure> {
+        let volumes = without.iter().map(|record| VolumeNumber(record.volume)).collect();
+        self.begin_collection_without(collection, without, &volumes, events)
+    }
+
+    /// As [`Daemon::begin_collection`], but for these volumes, too, and what they stand on.
+    pub(super) fn begin_collection_without(
+        &self,
+        collection: &Collection<'_>,
+        without: &[SnapshotRecord],
+        volumes: &BTreeSet<VolumeNumber>,
+        events: &dyn Events,
+    ) -> Result<Roots<'_>, Failure> {
         let deadline = Instant::now() + QUIET_MAX;
         while Instant::now() < deadline && !events.cancelled() && !self.is_stopping() {
-            if let Some(roots) = collection.begin(QUIET_POLL, || self.roots(without)) {
+            if let Some(roots) = collection.begin(QUIET_POLL, || self.roots(without, volumes)) {
                 return roots;
             }
         }
@@ -99,18 +111,24 @@ impl Daemon {
         .hint("see what is running: sitefs status; try again when it is done"))
     }
 
-    fn roots(&self, without: &[SnapshotRecord]) -> Result<Roots<'_>, Failure> {
+    fn roots(
+        &self,
+        without: &[SnapshotRecord],
+        volumes: &BTreeSet<VolumeNumber>,
+    ) -> Result<Roots<'_>, Failure> {
         let catalog = &self.store.catalog;
-        let sites = catalog.list::<Site>("")?.into_iter().map(|(_, site)| site.data_base);
-        let mut bases: Vec<Root> = sites.collect();
-        bases.extend(catalog.list::<Generation>("")?.into_iter().map(|(_, generation)| generation.base));
+        let is_counted = |volume: u32| !volumes.contains(&VolumeNumber(volume));
+        let sites = catalog.list::<Site>("")?.into_iter().map(|(_, site)| (site.data_volume, site.data_base));
+        let generations = catalog.list::<Generation>("")?.into_iter();
+        let generations = generations.map(|(_, generation)| (generation.volume, generation.base));
+        let bases = sites.chain(generations).filter(|(volume, _)| is_counted(*volume));
+        let bases = bases.map(|(_, base)| base).collect();
         let mut snapshots: Vec<SnapshotRecord> =
             catalog.list::<SnapshotRecord>("")?.into_iter().map(|(_, record)| record).collect();
         snapshots.retain(|record| !without.contains(record));
         let lists = catalog.list::<CodeFiles>("")?.into_iter().map(|(_, files)| files.list).collect();
         let arrived = catalog.list::<ArrivedNames>("")?.into_iter().map(|(_, arrived)| arrived);
-        let without = without.iter().map(|record| VolumeNumber(record.volume)).collect();
-        let live = self.filesystem.references(&without)?;
+        let live = self.filesystem.references(volumes)?;
         Ok(Roots { snapshots, bases, live, lists, arrived: arrived.collect() })
     }
 

@@ -12,8 +12,10 @@ impl Handler for Daemon {
         }
         log::info!("{} asks: {request:?}", caller.user);
         // Whatever a command puts into the store or takes out of it stays there until it ends.
-        let _referring = match request {
+        let _referring = match &request {
             Request::Status(_) | Request::Stop(_) | Request::Prune(_) | Request::Gc(_) => None,
+            // It waits until nobody else does, as a collection.
+            Request::Log(log) if log.space => None,
             _ => Some(self.store.trees.objects.referring()),
         };
         let reply = self.answer(caller, request, events);
@@ -44,7 +46,7 @@ impl Daemon {
             Request::SnapshotTake(request) => {
                 Response::SnapshotTake(self.snapshot_take(caller, &request, events)?)
             }
-            Request::Log(request) => Response::Log(self.snapshot_log(&request)?),
+            Request::Log(request) => Response::Log(self.snapshot_log(&request, events)?),
             Request::Show(request) => Response::Show(self.snapshot_show(&request.snapshot)?),
             Request::Diff(request) => Response::Diff(self.diff(&request, events)?),
             Request::Tag(request) => Response::Tag(self.tag(&request)?),

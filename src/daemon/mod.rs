@@ -38,6 +38,7 @@ mod settling;
 mod sites;
 mod smoke;
 mod snapshots;
+mod space;
 mod status;
 mod store;
 mod tampering;

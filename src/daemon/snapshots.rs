@@ -46,13 +46,28 @@ impl Daemon {
     }
 
     /// `log`.
-    pub(super) fn snapshot_log(&self, request: &request::Log) -> Result<SnapshotLog, Failure> {
+    pub(super) fn snapshot_log(
+        &self,
+        request: &request::Log,
+        events: &dyn Events,
+    ) -> Result<SnapshotLog, Failure> {
         self.known_site(&request.site)?;
         let limit = request.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         let records = self.snapshot_records(&request.site)?;
-        let snapshots =
-            records.iter().take(limit).map(|record| self.listed_summary(record)).collect::<Result<_, _>>()?;
-        Ok(SnapshotLog { site: request.site.clone(), snapshots })
+        let mut snapshots = records
+            .iter()
+            .take(limit)
+            .map(|record| self.listed_summary(record))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut space = None;
+        if request.space {
+            let (site, alone) = self.site_space(&request.site, &records, events)?;
+            space = Some(site);
+            for (snapshot, bytes) in snapshots.iter_mut().zip(alone) {
+                snapshot.alone_bytes = Some(bytes);
+            }
+        }
+        Ok(SnapshotLog { site: request.site.clone(), snapshots, space })
     }
 
     /// `show`.
@@ -187,6 +202,7 @@ impl Daemon {
             size_bytes: 0,
             added_bytes: 0,
             database: None,
+            alone_bytes: None,
             damaged: Some(failure.message),
         })
     }
@@ -212,6 +228,7 @@ impl Daemon {
                 rows: database.tables.values().map(|table| table.rows).sum(),
                 verified: database.verified,
             }),
+            alone_bytes: None,
             damaged: None,
         })
     }

@@ -19,6 +19,8 @@ use crate::trees::{Reference, Root, Totals, TreeId};
 pub struct References<'a> {
     memory: Vec<Reference>,
     rows: Reader<'a>,
+    /// Whose rows do not count.
+    without: BTreeSet<VolumeNumber>,
 }
 
 fn of_root(root: &Root) -> impl Iterator<Item = Reference> + '_ {
@@ -63,7 +65,7 @@ impl Volume {
 
 impl FileSystem {
     /// What all volumes but `without` refer to now, those that were removed and still have open files among them. Rows
-    /// are read when [`References::each`] is called, as they are now, and those of all volumes.
+    /// are read when [`References::each`] is called, as they are now.
     pub fn references(&self, without: &BTreeSet<VolumeNumber>) -> Result<References<'_>, LiveError> {
         let mut memory = Vec::new();
         let mut volumes = self.attached_volumes();
@@ -71,7 +73,7 @@ impl FileSystem {
         volumes.iter().for_each(|volume| volume.referred_in_memory(&mut memory));
         let rows = self.volumes_of_store().rows()?;
         volumes.iter().for_each(|volume| volume.referred_in_memory(&mut memory));
-        Ok(References { memory, rows })
+        Ok(References { memory, rows, without: without.clone() })
     }
 }
 
@@ -103,7 +105,10 @@ impl References<'_> {
             [(rows::NODES, node_row), (rows::VOLUMES, volume_row), (rows::FROZEN, frozen_row)];
         for (table, parse) in tables {
             let mut outcome = Ok(());
-            let scanned = self.rows.scan(table, .., |_, value| {
+            let scanned = self.rows.scan(table, .., |key, value| {
+                if rows::volume_of(key).is_some_and(|volume| self.without.contains(&volume)) {
+                    return true;
+                }
                 outcome = parse(value)
                     .map_err(E::from)
                     .and_then(|found| found.into_iter().try_for_each(&mut *each));

@@ -95,6 +95,11 @@ pub(super) fn volume_key(volume: VolumeNumber) -> Vec<u8> {
     volume.0.to_be_bytes().to_vec()
 }
 
+/// The volume that a row belongs to; `None` for a key that is too short to say.
+pub(super) fn volume_of(key: &[u8]) -> Option<VolumeNumber> {
+    Some(VolumeNumber(u32::from_be_bytes(key.get(..4)?.try_into().ok()?)))
+}
+
 /// The key of a node, and the prefix of a directory's entries.
 pub(super) fn node_key(volume: VolumeNumber, local: u64) -> Vec<u8> {
     let mut key = volume_key(volume);

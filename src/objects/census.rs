@@ -89,7 +89,18 @@ pub(super) struct Census {
 }
 
 impl Census {
-    fn place(&self, id: ObjectId) -> Option<usize> {
+    /// How many objects there were.
+    pub(super) fn count(&self) -> usize {
+        self.names.rests.len()
+    }
+
+    /// Whether the object at a place was marked as reached.
+    pub(super) fn is_reached(&self, place: usize) -> bool {
+        self.reached.get(place)
+    }
+
+    /// A number of an object below [`Census::count`]; `None` when it is not in the census.
+    pub(super) fn place(&self, id: ObjectId) -> Option<usize> {
         let (bucket, rest) = split(id, self.names.bucket_bits);
         let (start, end) = (self.names.starts[bucket], self.names.starts[bucket + 1]);
         self.names.rests[start..end].binary_search(&rest).ok().map(|at| start + at)

@@ -59,7 +59,7 @@ pub struct Swept {
 /// A collection under way; one at a time, and not beside a verification.
 pub struct Collection<'a> {
     pub(super) objects: &'a Objects,
-    census: Arc<Census>,
+    pub(super) census: Arc<Census>,
     /// Reached, and not in the census: they came after it.
     newer: Mutex<HashSet<ObjectId>>,
     /// How long newcomers wait the next time.

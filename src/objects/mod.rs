@@ -31,6 +31,7 @@ mod record;
 mod recovery;
 mod repair;
 mod scan;
+mod shares;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub use content::FileContent;
 pub use error::ObjectsError;
 pub use id::{Kind, ObjectId, ParseIdError};
 pub use repair::Repaired;
+pub use shares::{Shares, Sums};
 pub use store::{Objects, Usage};
 pub use transfer::Packed;
 pub use verify::{Damage, VerifyProgress, VerifyReport};

@@ -73,6 +73,20 @@ fn the_space_of_pruned_snapshots_comes_back_and_nothing_else_goes() {
     // Two versions of the large file and two of the small one.
     assert!((7_800_000..8_400_000).contains(&would_free), "{would_free}");
 
+    let log = bench.json(&["log", "shop", "--space"]);
+    for message in ["one", "two"] {
+        let snapshot = log["snapshots"].as_array().unwrap().iter().find(|one| one["message"] == message);
+        let alone = snapshot.unwrap()["alone_bytes"].as_u64().unwrap();
+        assert!((3_900_000..4_200_000).contains(&alone), "{log}");
+    }
+    let space = |name: &str| log["space"][name].as_u64().unwrap();
+    assert!(
+        space("snapshots_bytes") >= would_free && space("own_bytes") >= space("snapshots_bytes"),
+        "{log}"
+    );
+    // The clone has it too.
+    assert!((4_000_000..4_600_000).contains(&space("shared_bytes")), "{log}");
+
     let pruned = bench.json(&["prune", "shop", "--keep-daily", "1"]);
     assert!(["one", "two"].iter().all(|gone| removed(&pruned).contains(gone)), "{pruned}");
     assert_eq!(pruned["removed"], count - 2, "{pruned}");
@@ -112,10 +126,11 @@ fn the_space_of_pruned_snapshots_comes_back_and_nothing_else_goes() {
     bench.json(&["database", "verify", "shop@release-7"]);
     drop(open);
 
-    // A second time there is nothing, and all of it is there after a restart too.
+    // Soon there is nothing left to take, and all of it is there after a restart too. What the live site frees is garbage
+    // once its rows are committed, up to a second later.
     bench.json(&["prune", "shop", "--keep-daily", "1"]);
-    bench.json(&["gc"]);
-    assert_eq!(bench.json(&["gc"])["objects_removed"], 0);
+    let removed = |_| bench.json(&["gc"])["objects_removed"].as_u64().unwrap();
+    assert!((0..50).map(removed).any(|count| count == 0), "there is always more");
     bench.kill();
     bench.serve();
     assert!(read("root/sites/test/files/kept.bin") == big(1));

@@ -31,7 +31,8 @@ pub use site::{
     SiteImported, SiteRemoved, SiteSummary, Sites, SkippedFile,
 };
 pub use snapshot::{
-    DatabaseCapture, Restored, SnapshotDetails, SnapshotLog, SnapshotSummary, SnapshotTaken, Tagged,
+    DatabaseCapture, Restored, SiteSpace, SnapshotDetails, SnapshotLog, SnapshotSummary, SnapshotTaken,
+    Tagged,
 };
 pub use status::{MountStatus, Space, StatusReport, Stopping};
 pub use switch::{Deployed, GenerationRef, Switched};

@@ -32,6 +32,9 @@ pub struct SnapshotSummary {
     pub added_bytes: u64,
     /// Its database.
     pub database: Option<DatabaseCapture>,
+    /// What removing it alone would free, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone_bytes: Option<u64>,
     /// Why it cannot be read, if it cannot; what is not known is then empty or 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damaged: Option<String>,
@@ -68,6 +71,20 @@ pub struct SnapshotLog {
     pub site: SiteName,
     /// Newest first.
     pub snapshots: Vec<SnapshotSummary>,
+    /// What the site takes of the store, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<SiteSpace>,
+}
+
+/// What a site takes of the store, in bytes on the disk. Files of changed content that no snapshot has are not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteSpace {
+    /// What nobody else has: removing the site with all its snapshots would free it.
+    pub own_bytes: u64,
+    /// How much of that only snapshots have: removing all of them would free it.
+    pub snapshots_bytes: u64,
+    /// What other sites have too: clones, and whose files are the same.
+    pub shared_bytes: u64,
 }
 
 /// Answer to `show`.
