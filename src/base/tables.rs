@@ -89,9 +89,38 @@ pub struct Writer<'a> {
     _open: RwLockReadGuard<'a, Option<redb::Database>>,
 }
 
+thread_local! {
+    /// Whether the code of the engine is running in this thread, whose panics end here.
+    static IN_ENGINE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic in this thread now would be the engine's, and become an error: nothing to tell anybody about.
+pub fn is_expected_panic() -> bool {
+    IN_ENGINE.get()
+}
+
+/// Whose code is running.
+struct Turn(Cell<bool>);
+
+impl Turn {
+    /// The callers' own code begins or ends.
+    fn set_callers(&self, is_callers: bool) {
+        self.0.set(is_callers);
+        IN_ENGINE.set(!is_callers);
+    }
+}
+
+/// Runs code of the engine, and catches its panics.
+fn in_engine<T>(call: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let before = IN_ENGINE.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(call));
+    IN_ENGINE.set(before);
+    result
+}
+
 /// Drops what may panic after a panic of the engine.
 fn drop_quietly<T>(value: T) {
-    if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
+    if in_engine(|| drop(value)).is_err() {
         log::debug!("the engine panicked while it was closed after a failure");
     }
 }
@@ -195,13 +224,13 @@ impl Tables {
         TablesError { path: self.path.clone(), source: Box::new(source) }
     }
 
-    /// Runs calls of the engine; a panic of the engine becomes an error. While the callers' own code runs, `call` sets
-    /// the flag it is given: a panic then is theirs, and goes on.
-    fn guarded<T>(&self, call: impl FnOnce(&Cell<bool>) -> Result<T, redb::Error>) -> Result<T, TablesError> {
-        let is_callers = Cell::new(false);
-        match catch_unwind(AssertUnwindSafe(|| call(&is_callers))) {
+    /// Runs calls of the engine; a panic of the engine becomes an error. While the callers' own code runs, `call` says
+    /// so by what it is given: a panic then is theirs, and goes on.
+    fn guarded<T>(&self, call: impl FnOnce(&Turn) -> Result<T, redb::Error>) -> Result<T, TablesError> {
+        let turn = Turn(Cell::new(false));
+        match in_engine(|| call(&turn)) {
             Ok(result) => result.map_err(|error| self.error(error)),
-            Err(panic) if is_callers.get() => resume_unwind(panic),
+            Err(panic) if turn.0.get() => resume_unwind(panic),
             Err(_) => Err(self.error(redb::Error::Corrupted("a page is not what it should be".to_owned()))),
         }
     }
@@ -229,9 +258,9 @@ impl Reader<'_> {
         range: impl RangeBounds<[u8]>,
         mut each: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), TablesError> {
-        self.tables.guarded(|is_callers| {
+        self.tables.guarded(|turn| {
             let Some(table) = self.table(table)? else { return Ok(()) };
-            scan(&table, &range, is_callers, &mut each)
+            scan(&table, &range, turn, &mut each)
         })
     }
 
@@ -307,19 +336,19 @@ impl Writer<'_> {
         rows: impl IntoIterator<Item = (K, V)>,
         mut replaced: impl FnMut(&[u8]),
     ) -> Result<(), TablesError> {
-        self.tables.guarded(|is_callers| {
+        self.tables.guarded(|turn| {
             let mut table = self.table(table)?;
             let mut rows = rows.into_iter();
             loop {
-                is_callers.set(true);
+                turn.set_callers(true);
                 let row = rows.next();
-                is_callers.set(false);
+                turn.set_callers(false);
                 let Some((key, value)) = row else { return Ok(()) };
                 let old = table.insert(key.as_ref(), value.as_ref())?.map(|old| old.value().to_vec());
                 if let Some(old) = old {
-                    is_callers.set(true);
+                    turn.set_callers(true);
                     replaced(&old);
-                    is_callers.set(false);
+                    turn.set_callers(false);
                 }
             }
         })
@@ -332,7 +361,7 @@ impl Writer<'_> {
         range: impl RangeBounds<[u8]>,
         mut each: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), TablesError> {
-        self.tables.guarded(|is_callers| scan(&self.table(table)?, &range, is_callers, &mut each))
+        self.tables.guarded(|turn| scan(&self.table(table)?, &range, turn, &mut each))
     }
 
     /// Commits all changes as one. When this fails, the changes may or may not be there.
@@ -368,16 +397,16 @@ impl<'a> RangeBounds<&'a [u8]> for BytesRange<'a> {
 fn scan(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     range: &impl RangeBounds<[u8]>,
-    is_callers: &Cell<bool>,
+    turn: &Turn,
     each: &mut impl FnMut(&[u8], &[u8]) -> bool,
 ) -> Result<(), redb::Error> {
     let bounds = BytesRange((range.start_bound(), range.end_bound()));
     for row in table.range::<&[u8]>(bounds)? {
         let (key, value) = row?;
         let (key, value) = (key.value(), value.value());
-        is_callers.set(true);
+        turn.set_callers(true);
         let goes_on = each(key, value);
-        is_callers.set(false);
+        turn.set_callers(false);
         if !goes_on {
             break;
         }

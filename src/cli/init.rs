@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::context::{Context, Ended};
+use super::format::counted;
 use super::page::Page;
 use crate::daemon;
 
@@ -11,11 +12,20 @@ use crate::daemon;
 ///
 /// The store's directory must not exist yet, or be empty. It is best on a file system of its own, with room for what
 /// the sites' content takes compressed, and for what changes.
+///
+/// With --rebuild-catalog, a store whose catalog is damaged or gone gets a new one: all snapshots that can be read are listed
+/// again, also those that were removed and not yet reclaimed. Platforms and tags have to be made again, and sites from
+/// their snapshots: sitefs restore SITE@latest --into DIR, sitefs site import. What was changed since is set aside.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sitefs init
-  sitefs --store /srv/sitefs init")]
-pub(super) struct Init {}
+  sitefs --store /srv/sitefs init
+  sitefs init --rebuild-catalog")]
+pub(super) struct Init {
+    /// Make a new catalog for an existing store, from its snapshots; the daemon must not run
+    #[arg(long)]
+    rebuild_catalog: bool,
+}
 
 /// The document.
 #[derive(Serialize)]
@@ -23,8 +33,20 @@ struct Created {
     store: String,
 }
 
+/// The document with `--rebuild-catalog`.
+#[derive(Serialize)]
+struct Rebuilt {
+    store: String,
+    snapshots: u64,
+    snapshots_damaged: u64,
+    set_aside: Vec<String>,
+}
+
 impl Init {
     pub(super) fn run(self, context: &Context) -> Ended {
+        if self.rebuild_catalog {
+            return rebuild(context);
+        }
         daemon::init_store(&context.store)?;
         context.print(&Created { store: context.store.display().to_string() }, |created, _| {
             let mut page = Page::default();
@@ -33,4 +55,28 @@ impl Init {
             page
         })
     }
+}
+
+fn rebuild(context: &Context) -> Ended {
+    let rebuilt = daemon::rebuild_catalog(&context.store)?;
+    let document = Rebuilt {
+        store: context.store.display().to_string(),
+        snapshots: rebuilt.snapshots,
+        snapshots_damaged: rebuilt.damaged,
+        set_aside: rebuilt.aside.iter().map(|path| path.display().to_string()).collect(),
+    };
+    context.print(&document, |rebuilt, _| {
+        let mut page = Page::default();
+        let snapshots = counted(rebuilt.snapshots, "snapshot", "snapshots");
+        page.line(format!("made a new catalog with {snapshots} for the store {}", rebuilt.store));
+        if rebuilt.snapshots_damaged > 0 {
+            let damaged = counted(rebuilt.snapshots_damaged, "snapshot", "snapshots");
+            page.line(format!("{damaged} CANNOT BE READ"));
+        }
+        for path in &rebuilt.set_aside {
+            page.line(format!("set aside: {path}"));
+        }
+        page.note(format!("next: sitefs{} serve, and add the platforms", context.store_option()));
+        page
+    })
 }

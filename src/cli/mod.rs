@@ -64,6 +64,10 @@ use crate::control::{DEFAULT_STORE, Failure};
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     panic::set_hook(Box::new(|panic| {
+        // Of damaged tables, which is an error that the caller has.
+        if crate::base::tables::is_expected_panic() {
+            return;
+        }
         output::say(format_args!("error: sitefs met a defect of its own; please report this: {panic}"));
     }));
     panic::catch_unwind(|| run(&arguments)).unwrap_or(ExitCode::FAILURE)

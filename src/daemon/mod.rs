@@ -28,6 +28,7 @@ mod namespace;
 mod operations;
 mod platforms;
 mod pruning;
+mod rebuild;
 mod recipes;
 mod releases;
 mod restores;
@@ -62,6 +63,7 @@ use crate::live::{FileSystem, Invalidations, Volume};
 use crate::web::Http;
 
 pub use maintenance::Schedule;
+pub use rebuild::{Rebuilt, rebuild_catalog};
 pub use serve::{ServeOptions, init_store, serve};
 pub use store::Store;
 

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::files;
 use crate::control::Failure;
-use crate::history::Catalog;
-use crate::live::Volumes;
+use crate::history::{Catalog, CatalogError};
+use crate::live::{LiveError, Volumes};
 use crate::objects::Objects;
+use crate::site::Site;
 use crate::trees::Trees;
 
 /// The first line of the file that makes a directory a store; the number is the version of the layout.
@@ -55,24 +56,13 @@ impl Store {
 
     /// Opens a store and recovers what a crash left.
     pub fn open(directory: &Path) -> Result<Store, Failure> {
-        let format = directory.join("FORMAT");
-        if files::metadata(&format)?.is_none() {
-            return Err(Failure::failed(format!("{} is not a sitefs store", directory.display()))
-                .hint(format!("create one: sitefs --store {} init", directory.display())));
-        }
-        if files::read_to_string(&format)? != FORMAT {
-            return Err(Failure::failed(format!(
-                "{} has another layout than this sitefs knows",
-                directory.display()
-            ))
-            .hint("use the version of sitefs that made it, or a newer one"));
-        }
+        check_format(directory)?;
         let objects = Arc::new(Objects::open(&directory.join("objects"))?);
         let trees = Arc::new(Trees::new(objects, PAGE_CACHE_BYTES_MAX));
-        let catalog = Catalog::open(&directory.join("catalog.redb"))?;
+        let catalog = open_catalog(directory)?;
         // It has the passwords of the applications' databases.
         files::set_mode(&directory.join("catalog.redb"), 0o600)?;
-        let volumes = Volumes::open(&directory.join("live"), Arc::clone(&trees))?;
+        let volumes = open_volumes(directory, &catalog, &trees)?;
         let store = Store {
             directory: files::canonical(directory)?,
             trees,
@@ -102,6 +92,64 @@ impl Store {
     fn temporary(&self) -> PathBuf {
         self.directory.join("temporary")
     }
+}
+
+/// An error unless `directory` is a store of the layout that is known.
+pub(super) fn check_format(directory: &Path) -> Result<(), Failure> {
+    let format = directory.join("FORMAT");
+    if files::metadata(&format)?.is_none() {
+        return Err(Failure::failed(format!("{} is not a sitefs store", directory.display()))
+            .hint(format!("create one: sitefs --store {} init", directory.display())));
+    }
+    if files::read_to_string(&format)? != FORMAT {
+        return Err(Failure::failed(format!(
+            "{} has another layout than this sitefs knows",
+            directory.display()
+        ))
+        .hint("use the version of sitefs that made it, or a newer one"));
+    }
+    Ok(())
+}
+
+/// Opens the records. Without them nobody knows which overlays are somebody's, so a store that has lost them is not opened.
+fn open_catalog(directory: &Path) -> Result<Catalog, Failure> {
+    let path = directory.join("catalog.redb");
+    let hint = format!(
+        "restore it from a copy of the store; without one, sitefs --store {} init --rebuild-catalog makes a new one in \
+         which all snapshots are listed",
+        directory.display()
+    );
+    if files::metadata(&path)?.is_none() {
+        let message = format!("{} is missing: it says which sites and snapshots there are", path.display());
+        return Err(Failure::failed(message).hint(hint));
+    }
+    Catalog::open(&path).map_err(|error| {
+        let is_damaged = matches!(&error, CatalogError::Tables(error) if error.is_damaged());
+        let failure = Failure::from(error);
+        if is_damaged { failure.hint(hint) } else { failure }
+    })
+}
+
+/// Opens the overlays. A store with sites that has lost them would show old states for the newest.
+fn open_volumes(directory: &Path, catalog: &Catalog, trees: &Arc<Trees>) -> Result<Arc<Volumes>, Failure> {
+    let live = directory.join("live");
+    let rows = live.join("live.redb");
+    let hint = format!(
+        "restore {0} from a copy of the store. Without one, what was changed since the last snapshots is lost: move {0} \
+         away, make an empty {1}, start the daemon, and bring back the newest snapshot of each site: sitefs cutover SITE \
+         --to SITE@latest",
+        live.display(),
+        rows.display()
+    );
+    if files::metadata(&rows)?.is_none() && !catalog.list::<Site>("")?.is_empty() {
+        let message = format!("{} is missing: it says what was changed in the sites", rows.display());
+        return Err(Failure::failed(message).hint(hint));
+    }
+    Volumes::open(&live, Arc::clone(trees)).map_err(|error| {
+        let is_damaged = matches!(&error, LiveError::Tables(error) if error.is_damaged());
+        let failure = Failure::from(error);
+        if is_damaged { failure.hint(hint) } else { failure }
+    })
 }
 
 /// A directory that is removed when this is dropped, or when the store is next opened.

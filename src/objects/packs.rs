@@ -21,7 +21,7 @@ use super::appender::Appender;
 use super::index::{Batch, Index};
 use super::media::{Media, PackFile};
 use super::record::{Content, HEADER_LEN, Header, Location, PACK_HEADER_LEN};
-use super::{ObjectId, ObjectsError, Usage};
+use super::{Kind, ObjectId, ObjectsError, Usage};
 use crate::base::FileError;
 
 /// How many packs are kept open for reading. Ten million objects take some 800 packs.
@@ -168,6 +168,17 @@ impl Packs {
             bytes.drain(..HEADER_LEN);
             Stored { header, payload: bytes }
         }))
+    }
+
+    /// The kind of an object that is in a pack, by its record's header; `None` where that cannot be told.
+    pub(super) fn kind(&self, id: ObjectId) -> Result<Option<Kind>, ObjectsError> {
+        let Found::Indexed(location) = self.find(id)? else { return Ok(None) };
+        let mut bytes = [0; HEADER_LEN];
+        self.pack(location.pack)?.read(&mut bytes, u64::from(location.offset))?;
+        Ok(match Header::decode(&bytes).map(|header| header.content) {
+            Some(Content::Object { id: found, kind, .. }) if found == id => Some(kind),
+            _ => None,
+        })
     }
 
     /// Whether a place holds the header of an object's record, whatever follows it.

@@ -164,6 +164,15 @@ impl Objects {
         self.plain.each_durable(&mut |id, _| each(id))
     }
 
+    /// As [`Objects::each_id`], for the objects of one kind in packs. Reads the header of each object.
+    pub fn each_of(
+        &self,
+        kind: Kind,
+        each: &mut dyn FnMut(ObjectId) -> Result<(), ObjectsError>,
+    ) -> Result<(), ObjectsError> {
+        self.each_id(&mut |id| if self.packs.kind(id)? == Some(kind) { each(id) } else { Ok(()) })
+    }
+
     /// How much is stored.
     pub fn usage(&self) -> Usage {
         self.packs.totals().plus(self.plain.totals())

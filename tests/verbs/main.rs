@@ -5,6 +5,7 @@ mod adoption;
 mod bench;
 mod databases;
 mod files;
+mod losses;
 mod mistakes;
 mod platforms;
 mod releases;
