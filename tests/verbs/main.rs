@@ -3,6 +3,7 @@
 
 mod adoption;
 mod bench;
+mod compat;
 mod databases;
 mod files;
 mod losses;
