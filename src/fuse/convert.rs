@@ -11,6 +11,9 @@ use crate::live::{Caller, FileKind, NodeAttributes, NodeId, OpenMode, RenameMode
 /// What the kernel takes for the best size of a read or write.
 const BLOCK_SIZE: u32 = 4096;
 
+/// With which the kernel opens a file that it is going to run (`__FMODE_EXEC` in its `include/linux/fs.h`).
+const EXECUTE: u32 = 0x20;
+
 pub(super) fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid() }
 }
@@ -116,7 +119,8 @@ pub(super) fn open_mode(flags: OpenFlags) -> OpenMode {
         OpenAccMode::O_WRONLY => (false, true),
         OpenAccMode::O_RDWR => (true, true),
     };
-    OpenMode { read, write, truncate: has(flags, OFlags::TRUNC) }
+    let execute = flags.0.cast_unsigned() & EXECUTE != 0;
+    OpenMode { read, write, truncate: has(flags, OFlags::TRUNC), execute }
 }
 
 pub(super) fn has(flags: OpenFlags, flag: OFlags) -> bool {

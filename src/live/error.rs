@@ -61,9 +61,9 @@ pub enum LiveError {
     /// repeat (`ESTALE`; the kernel does both by itself).
     #[error("the file was replaced meanwhile")]
     Stale,
-    /// A file with several names, which the kernel is reading from an immutable file, cannot be opened for writing
-    /// until it is closed (`ETXTBSY`).
-    #[error("the file is being read and cannot be written to now")]
+    /// A program that runs cannot be emptied; a file with several names, which the kernel is reading from an
+    /// immutable file, cannot be opened for writing until it is closed (`ETXTBSY`).
+    #[error("the file is being run or read, and cannot be written to now")]
     Busy,
     /// The handle is not open, or not open for this.
     #[error("not an open file, or not open for this")]

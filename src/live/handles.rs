@@ -51,6 +51,10 @@ impl Volume {
             return self.register(&mut state, local, mode, past_program, None);
         }
         let _changing = self.begin_growing()?;
+        // Of who opens it for writing, the kernel asks this by itself; of who only empties it, after it was emptied.
+        if mode.truncate && self.node(&mut self.lock(), local)?.open.running > 0 {
+            return Err(LiveError::Busy);
+        }
         let (mut state, file) = self.writable_file(local, mode.truncate)?;
         if mode.truncate {
             file.set_len(0).map_err(failed("empty"))?;
@@ -125,7 +129,9 @@ impl Volume {
         };
         let handle = self.shared.next_handle.fetch_add(1, Ordering::Relaxed);
         let backing = matches!(served, Served::Backing(_));
-        let open = OpenHandle { node: local, read: mode.read, write: mode.write, backing };
+        let OpenMode { read, write, execute, .. } = mode;
+        node.open.running += u32::from(execute);
+        let open = OpenHandle { node: local, read, write, backing, execute };
         state.handles.insert(handle, open);
         Ok(OpenedFile { handle: Handle(handle), served })
     }
@@ -257,6 +263,7 @@ impl Volume {
         } else {
             node.open.program -= 1;
         }
+        node.open.running -= u32::from(open.execute);
         let mut outcome = Ok(());
         if open.write {
             node.open.writers -= 1;

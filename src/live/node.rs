@@ -127,6 +127,8 @@ pub(super) struct Open {
     pub(super) backing: u32,
     /// How many of either may write.
     pub(super) writers: u32,
+    /// How many of either are of programs that run.
+    pub(super) running: u32,
     /// The file all of them share, once one needed it.
     pub(super) file: Option<Arc<File>>,
     /// Whether its content is being copied up, outside of the lock.

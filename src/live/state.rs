@@ -101,6 +101,7 @@ pub(super) struct OpenHandle {
     pub(super) read: bool,
     pub(super) write: bool,
     pub(super) backing: bool,
+    pub(super) execute: bool,
 }
 
 enum Cached {

@@ -90,9 +90,9 @@ impl Store {
     }
 }
 
-pub(super) const READ: OpenMode = OpenMode { read: true, write: false, truncate: false };
-pub(super) const WRITE: OpenMode = OpenMode { read: true, write: true, truncate: false };
-pub(super) const TRUNCATE: OpenMode = OpenMode { read: true, write: true, truncate: true };
+pub(super) const READ: OpenMode = OpenMode { read: true, write: false, truncate: false, execute: false };
+pub(super) const WRITE: OpenMode = OpenMode { read: true, write: true, truncate: false, execute: false };
+pub(super) const TRUNCATE: OpenMode = OpenMode { read: true, write: true, truncate: true, execute: false };
 
 /// Makes a file with this content.
 pub(super) fn put(volume: &Volume, parent: NodeId, name: &str, content: &[u8]) -> NodeId {

@@ -47,6 +47,8 @@ pub struct OpenMode {
     pub write: bool,
     /// Emptied first.
     pub truncate: bool,
+    /// To be run as a program: nobody empties it meanwhile.
+    pub execute: bool,
 }
 
 /// An open file of a volume.

@@ -114,6 +114,24 @@ fn an_unlinked_open_file_lives_until_it_is_closed() {
 }
 
 #[test]
+fn a_program_that_runs_is_not_emptied() {
+    let store = Store::new();
+    let volume = store.volume();
+    let id = put(&volume, volume.root(), "tool", b"#!program");
+    volume.freeze().unwrap();
+    let empty = || volume.open(id, OpenMode { truncate: true, ..READ }, false);
+    let running = volume.open(id, OpenMode { execute: true, ..READ }, false).unwrap().handle;
+    let read = volume.open(id, READ, false).unwrap().handle;
+    assert!(matches!(empty(), Err(LiveError::Busy)));
+    volume.release(read).unwrap();
+    assert!(matches!(empty(), Err(LiveError::Busy)));
+    assert_eq!(content(&volume, id), b"#!program");
+    volume.release(running).unwrap();
+    volume.release(empty().unwrap().handle).unwrap();
+    assert_eq!(content(&volume, id), b"");
+}
+
+#[test]
 fn a_hard_link_is_one_node_under_two_names() {
     let mut store = Store::new();
     let volume = store.volume();

@@ -104,7 +104,7 @@ impl Driver {
     }
 
     pub(super) fn open(&mut self, id: Id, write: bool, past_program: bool) {
-        let mode = OpenMode { read: true, write, truncate: false };
+        let mode = OpenMode { write, ..READ };
         let opened = self.volume().open(self.node(id), mode, past_program);
         let file = self.model.nodes[&id].content().is_some();
         let expected = match self.model.nodes[&id].is_directory() {

@@ -172,7 +172,7 @@ fn a_file_emptied_by_a_reader_does_not_get_its_frozen_content_back() {
     // The kernel reads from it, so that the freeze cannot let go of its upper file.
     let reader = volume.open(id, READ, true).unwrap().handle;
     volume.freeze().unwrap();
-    let emptying = OpenMode { read: true, write: false, truncate: true };
+    let emptying = OpenMode { write: false, ..TRUNCATE };
     let emptied = volume.open(id, emptying, true).unwrap().handle;
     volume.release(emptied).unwrap();
     volume.release(reader).unwrap();
