@@ -157,7 +157,7 @@ impl Filesystem for Adapter {
 
     fn rename(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -165,7 +165,9 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let Some(mode) = convert::rename_mode(flags) else { return reply.error(Errno::EINVAL) };
+        let Some(mode) = convert::rename_mode(flags, convert::caller(request)) else {
+            return reply.error(Errno::EINVAL);
+        };
         reply.with("rename", parent, |parent| {
             let new_parent = convert::node(new_parent);
             self.filesystem.rename(parent, name.as_bytes(), new_parent, new_name.as_bytes(), mode)

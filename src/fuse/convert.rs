@@ -127,9 +127,12 @@ pub(super) fn has(flags: OpenFlags, flag: OFlags) -> bool {
     OFlags::from_bits_retain(flags.0.cast_unsigned()).contains(flag)
 }
 
-pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
+pub(super) fn rename_mode(flags: RenameFlags, owner: Caller) -> Option<RenameMode> {
+    let replace = !flags.contains(RenameFlags::RENAME_NOREPLACE);
     if flags.is_empty() {
         Some(RenameMode::Replace)
+    } else if flags.difference(RenameFlags::RENAME_NOREPLACE) == RenameFlags::RENAME_WHITEOUT {
+        Some(RenameMode::Whiteout { owner, replace })
     } else if flags == RenameFlags::RENAME_NOREPLACE {
         Some(RenameMode::NoReplace)
     } else if flags == RenameFlags::RENAME_EXCHANGE {

@@ -223,10 +223,22 @@ impl Volume {
         self.check_cycle(state, &from, new_parent.local())?;
         match (mode, to) {
             (RenameMode::Exchange, None) => Err(LiveError::NotFound),
-            (RenameMode::NoReplace, Some(_)) => Err(LiveError::Exists),
+            (RenameMode::NoReplace | RenameMode::Whiteout { replace: false, .. }, Some(_)) => {
+                Err(LiveError::Exists)
+            }
             // Two names of one node, or twice the same name: nothing happens.
             (_, Some(to)) if to.node == from.node => Ok(()),
             (RenameMode::Exchange, Some(to)) => self.exchange(state, &from, &to),
+            (RenameMode::Whiteout { owner, .. }, to) => {
+                self.reserve(state, 1)?;
+                self.replace(state, &from, new_parent.local(), new_key, to)?;
+                let mut whiteout = Node::made(Body::CharacterDevice(0), 0, owner);
+                whiteout.home = Some(Home { directory: from.directory, key: from.key });
+                let local = state.take_number();
+                state.insert_node(local, whiteout);
+                state.touch(local);
+                Ok(())
+            }
             (_, to) => self.replace(state, &from, new_parent.local(), new_key, to),
         }
     }

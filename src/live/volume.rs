@@ -64,6 +64,14 @@ pub enum RenameMode {
     NoReplace,
     /// Swaps the two.
     Exchange,
+    /// As one of the first two, and leaves a whiteout of `owner` under the old name: a character device 0:0, by which
+    /// overlayfs says that there is nothing.
+    Whiteout {
+        /// Whose it is.
+        owner: Caller,
+        /// Whether an existing target is replaced.
+        replace: bool,
+    },
 }
 
 /// What setting an extended attribute expects.

@@ -193,6 +193,29 @@ fn renames_replace_exchange_and_refuse_as_posix_says() {
 }
 
 #[test]
+fn a_rename_may_leave_a_whiteout() {
+    let mut store = Store::new();
+    let volume = store.volume();
+    let root = volume.root();
+    let (one, other) = (put(&volume, root, "one", b"1"), put(&volume, root, "other", b"2"));
+    volume.freeze().unwrap();
+    let rename =
+        |replace| volume.rename(root, b"one", root, b"other", RenameMode::Whiteout { owner: USER, replace });
+    assert!(matches!(rename(false), Err(LiveError::Exists)));
+    rename(true).unwrap();
+    drop(volume);
+    store.reopen();
+    let volume = store.volume();
+    assert_eq!(volume.lookup(root, b"other").unwrap().id, one);
+    let whiteout = volume.lookup(root, b"one").unwrap();
+    assert_eq!((whiteout.kind, whiteout.mode, whiteout.uid), (FileKind::CharacterDevice(0), 0, USER.uid));
+    assert!(whiteout.id != other && sorted(names(&volume, root, 10)) == ["one", "other"]);
+    // No device is in a snapshot, so a name that ended so is not in it either.
+    let clone = store.attach(NUMBER.0 + 1, &volume.freeze().unwrap().root);
+    assert_eq!(names(&clone, clone.root(), 10), ["other"]);
+}
+
+#[test]
 fn appends_by_several_handles_all_arrive() {
     let store = Store::new();
     let volume = store.volume();
