@@ -50,7 +50,13 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.follow.note(request.pid());
-        match answer("lookup", parent, |parent| self.filesystem.lookup(parent, name.as_bytes())) {
+        let found = answer("lookup", parent, |parent| match name.as_bytes() {
+            // By these two the kernel finds nodes of which it has a file handle alone (open_by_handle_at, NFS).
+            b"." => self.filesystem.attributes(parent),
+            b".." => self.filesystem.parent(parent),
+            name => self.filesystem.lookup(parent, name),
+        });
+        match found {
             Ok(found) => reply.success(found),
             Err(Errno::ENOENT) => reply.entry(&TTL, &convert::no_node(), GENERATION),
             Err(errno) => reply.error(errno),

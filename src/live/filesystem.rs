@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::RwLock;
 
 use super::namespace::{Listed, NAMESPACE, NumberedNamespace};
+use super::node::ROOT;
 use super::{
     Caller, FileKind, Handle, LiveError, Namespace, NodeAttributes, NodeId, OpenMode, RenameMode,
     SetAttributes, SpaceReport, Volume, VolumeNumber, Volumes, XattrMode,
@@ -142,6 +143,16 @@ impl FileSystem {
                 if node.volume() == NAMESPACE { namespace.attributes(node) } else { self.attributes(node) }
             }
         }
+    }
+
+    /// The directory that holds a directory; the root's is itself. Above the root of a volume is the first place that
+    /// the namespace shows it at.
+    pub fn parent(&self, directory: NodeId) -> Result<NodeAttributes, LiveError> {
+        let parent = match self.place(directory)? {
+            Place::Volume(attached) if directory.local() != ROOT => attached.volume.parent(directory)?,
+            Place::Volume(_) | Place::Namespace(_) => self.namespace.read().parent(directory)?,
+        };
+        self.attributes(parent)
     }
 
     /// As [`Volume::attributes`].

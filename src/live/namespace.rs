@@ -190,6 +190,20 @@ impl NumberedNamespace {
         })
     }
 
+    /// The directory that has a node, or the root of a volume, as an entry: in the order of numbers the first. The
+    /// root's is itself. Looks through all of them: only who has a file handle and no path asks.
+    pub(super) fn parent(&self, child: NodeId) -> Result<NodeId, LiveError> {
+        if child == NodeId::ROOT {
+            return Ok(child);
+        }
+        let has_it = |node: &Node| match &node.content {
+            Content::Directory(children) => children.iter().any(|entry| entry.node == child),
+            Content::Symlink(_) | Content::File => false,
+        };
+        let found = self.nodes.iter().filter(|(_, node)| has_it(node)).map(|(local, _)| *local).min();
+        found.map(|local| NodeId::new(NAMESPACE, local)).ok_or(LiveError::NotFound)
+    }
+
     /// The target of a symbolic link.
     pub(super) fn read_link(&self, node: NodeId) -> Result<Box<[u8]>, LiveError> {
         match &self.node(node)?.content {
@@ -305,6 +319,10 @@ mod tests {
         assert_ne!(switched.lookup(live, b"x").unwrap(), first.lookup(live, b"x").unwrap());
         let volume = first.lookup(first.lookup(NodeId::ROOT, b"generations").unwrap(), b"1").unwrap();
         assert_eq!(volume, NodeId::volume_root(VolumeNumber(7)));
+        assert_eq!(first.parent(volume).unwrap(), first.lookup(NodeId::ROOT, b"generations").unwrap());
+        assert_eq!(first.parent(live).unwrap(), NodeId::ROOT);
+        assert_eq!(first.parent(NodeId::ROOT).unwrap(), NodeId::ROOT);
+        assert!(first.parent(NodeId::volume_root(VolumeNumber(8))).is_err());
         assert!(matches!(first.lookup(NodeId::ROOT, b"liv"), Err(LiveError::NotFound)));
     }
 

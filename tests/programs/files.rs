@@ -6,14 +6,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use rustix::fs::inotify;
+use rustix::fs::{Mode, OFlags, inotify};
 use rustix::io::Errno;
 
-use crate::both_ways;
 use crate::common::{Served, errno, fill};
+use crate::{both_ways, python};
 
 both_ways!(
+    a_running_program_is_not_emptied,
+    a_file_handle_means_the_same_file_after_a_restart,
     an_open_file_may_be_renamed_and_replaced,
     changes_are_told_to_who_watches,
     numbers_are_the_same_after_a_remount,
@@ -43,12 +46,8 @@ fn an_open_file_may_be_renamed_and_replaced(passthrough: bool) {
     let inside = File::open(work.join("directory")).unwrap();
     fs::remove_file(work.join("directory/moved")).unwrap();
     fs::remove_dir(work.join("directory")).unwrap();
-    let made = rustix::fs::openat(
-        &inside,
-        "late",
-        rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY,
-        rustix::fs::Mode::from_raw_mode(0o600),
-    );
+    let made =
+        rustix::fs::openat(&inside, "late", OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o600));
     assert_eq!(made.err(), Some(Errno::NOENT));
 }
 
@@ -190,4 +189,59 @@ fn the_space_told_is_that_of_the_disk() {
     // Others use the disk at the same time; a gigabyte is far more than the tests do.
     let bytes = |told: &rustix::fs::StatVfs| told.f_bavail * told.f_frsize;
     assert!(bytes(&told).abs_diff(bytes(&real)) < 1 << 30);
+}
+
+fn a_running_program_is_not_emptied(passthrough: bool) {
+    let served = Served::start(passthrough);
+    let program = served.work().join("program");
+    fs::copy("/bin/sleep", &program).unwrap();
+    let mut running = Command::new(&program).arg("60").spawn().unwrap();
+    let refused: Vec<_> = [OFlags::RDONLY, OFlags::WRONLY]
+        .map(|mode| rustix::fs::open(&program, mode | OFlags::TRUNC, Mode::empty()).err())
+        .into();
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(refused, [Some(Errno::TXTBSY); 2]);
+    assert!(fs::read(&program).unwrap() == fs::read("/bin/sleep").unwrap());
+    drop(rustix::fs::open(&program, OFlags::RDONLY | OFlags::TRUNC, Mode::empty()).unwrap());
+    assert_eq!(fs::metadata(&program).unwrap().len(), 0);
+}
+
+fn a_file_handle_means_the_same_file_after_a_restart(passthrough: bool) {
+    let mut served = Served::start(passthrough);
+    let script = r"
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+here = os.open('.', os.O_RDONLY)
+def take(path):
+    handle = ctypes.create_string_buffer(struct.pack('Ii', 128, 0) + bytes(128))
+    assert libc.name_to_handle_at(here, path.encode(), handle, ctypes.byref(ctypes.c_int()), 0) == 0, path
+    return handle.raw
+def find(handle):
+    found = libc.open_by_handle_at(here, ctypes.create_string_buffer(handle), os.O_RDONLY)
+    return found if found >= 0 else ctypes.get_errno()
+if sys.argv[2] == 'take':
+    os.makedirs('deep/er')
+    for path, content in (('deep/er/file', 'inner'), ('gone', 'gone')):
+        with open(path, 'w') as file:
+            file.write(content)
+    with open(sys.argv[1], 'wb') as kept:
+        for path in ('deep/er/file', 'deep/er', '../live', 'gone'):
+            kept.write(take(path))
+    os.unlink('gone')
+    os.sync()
+else:
+    with open(sys.argv[1], 'rb') as kept:
+        handles = [kept.read(137) for _ in range(4)]
+    assert os.read(find(handles[0]), 100) == b'inner'
+    assert os.listdir(find(handles[1])) == ['file']
+    assert os.readlink('/proc/self/fd/%d' % find(handles[1])) == os.getcwd() + '/deep/er'
+    assert os.listdir(find(handles[2])) == ['site']
+    assert find(handles[3]) == 116, 'ESTALE'
+";
+    let kept = served.directory().join("handles");
+    python(script, &served.work(), &[&kept, Path::new("take")]);
+    served.stop();
+    served.start_again();
+    python(script, &served.work(), &[&kept, Path::new("find")]);
 }
