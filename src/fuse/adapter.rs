@@ -456,19 +456,22 @@ impl Filesystem for Adapter {
 
     fn copy_file_range(
         &self,
-        _request: &Request,
-        _from: INodeNo,
-        _from_handle: FileHandle,
-        _from_offset: u64,
-        _to: INodeNo,
-        _to_handle: FileHandle,
-        _to_offset: u64,
-        _length: u64,
+        request: &Request,
+        from: INodeNo,
+        from_handle: FileHandle,
+        from_offset: u64,
+        to: INodeNo,
+        to_handle: FileHandle,
+        to_offset: u64,
+        length: u64,
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        // The kernel then copies by itself, from page cache to page cache or from backing file to backing file.
-        reply.error(Errno::ENOSYS);
+        self.follow.note(request.pid());
+        reply.with("copy_file_range", to, |to| {
+            let from = (convert::node(from), Handle(from_handle.0), from_offset);
+            self.filesystem.copy_range((to, Handle(to_handle.0), to_offset), from, length)
+        });
     }
 
     fn poll(

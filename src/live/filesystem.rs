@@ -323,6 +323,22 @@ impl FileSystem {
         self.changing(node)?.volume.write(handle, offset, data, append)
     }
 
+    /// As [`Volume::copy_range`], between volumes too.
+    pub fn copy_range(
+        &self,
+        (node, handle, offset): (NodeId, Handle, u64),
+        (from, from_handle, from_offset): (NodeId, Handle, u64),
+        length: u64,
+    ) -> Result<usize, LiveError> {
+        let target = self.changing(node)?;
+        match self.place(from)? {
+            Place::Namespace(_) => Ok(0),
+            Place::Volume(source) => {
+                target.volume.copy_range(handle, offset, &source.volume, from_handle, from_offset, length)
+            }
+        }
+    }
+
     /// As [`Volume::allocate`].
     pub fn allocate(
         &self,

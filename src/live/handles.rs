@@ -21,12 +21,27 @@ use super::state::{OpenHandle, State};
 use super::upper::{self, facts, failed};
 use super::{Handle, LiveError, NodeId, OpenMode, Volume};
 use crate::base::Timestamp;
-use crate::objects::FileContent;
+use crate::objects::{FileContent, Objects};
 
 /// Where the bytes of an open file are.
-enum Bytes {
+pub(super) enum Bytes {
     Stored(FileContent),
     Upper(Arc<File>),
+}
+
+impl Bytes {
+    /// Reads at `offset`; fewer bytes only at the end.
+    pub(super) fn read_at(
+        &self,
+        objects: &Objects,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, LiveError> {
+        match self {
+            Bytes::Stored(content) => Ok(objects.read_at(content, offset, buffer)?),
+            Bytes::Upper(file) => read_full(file, offset, buffer).map_err(failed("read")),
+        }
+    }
 }
 
 impl Volume {
@@ -67,9 +82,13 @@ impl Volume {
                 (upper.size, upper.blocks) = (0, Some(0));
                 // Also when it is opened for reading only: what a freeze stored is not its content any more.
                 upper.stored = None;
+                upper.copied = None;
             }
         }
         let node = self.node(&mut state, local)?;
+        if mode.write {
+            node.forget_copy(&file)?;
+        }
         if mode.write && node.open.writers == 0 && facts(&file)?.modified != node.modified {
             // From now on the file's own time counts, and the node's may have been set while it was closed.
             upper::set_modified(&file, node.modified)?;
@@ -136,7 +155,7 @@ impl Volume {
         Ok(OpenedFile { handle: Handle(handle), served })
     }
 
-    fn opened(&self, state: &State, handle: Handle) -> Result<OpenHandle, LiveError> {
+    pub(super) fn opened(&self, state: &State, handle: Handle) -> Result<OpenHandle, LiveError> {
         state.handles.get(&handle.0).copied().ok_or(LiveError::BadHandle)
     }
 
@@ -149,7 +168,7 @@ impl Volume {
     }
 
     /// The upper file behind a handle that may write, and its node.
-    fn written(&self, state: &mut State, handle: Handle) -> Result<(u64, Arc<File>), LiveError> {
+    pub(super) fn written(&self, state: &mut State, handle: Handle) -> Result<(u64, Arc<File>), LiveError> {
         let open = self.opened(state, handle)?;
         match self.bytes(state, open.node)? {
             Bytes::Upper(file) if open.write => Ok((open.node, file)),
@@ -159,18 +178,14 @@ impl Volume {
 
     /// Reads at `offset`; fewer bytes only at the end of the file.
     pub fn read(&self, handle: Handle, offset: u64, buffer: &mut [u8]) -> Result<usize, LiveError> {
-        let bytes = {
-            let mut state = self.lock();
-            let open = self.opened(&state, handle)?;
-            if !open.read {
-                return Err(LiveError::BadHandle);
-            }
-            self.bytes(&mut state, open.node)?
-        };
-        match bytes {
-            Bytes::Stored(content) => Ok(self.shared.trees.objects.read_at(&content, offset, buffer)?),
-            Bytes::Upper(file) => read_full(&file, offset, buffer).map_err(failed("read")),
-        }
+        self.readable(handle)?.read_at(&self.shared.trees.objects, offset, buffer)
+    }
+
+    /// Where the bytes are behind a handle that may read.
+    pub(super) fn readable(&self, handle: Handle) -> Result<Bytes, LiveError> {
+        let mut state = self.lock();
+        let open = self.opened(&state, handle)?;
+        if open.read { self.bytes(&mut state, open.node) } else { Err(LiveError::BadHandle) }
     }
 
     /// Writes at `offset` (at the end when `append`); returns how many bytes: all of them, unless the disk is full
@@ -181,6 +196,7 @@ impl Volume {
             let mut state = self.lock();
             let (local, file) = self.written(&mut state, handle)?;
             self.clear_privileges(&mut state, local)?;
+            self.node(&mut state, local)?.forget_copy(&file)?;
             file
         };
         let mut done = 0;
@@ -202,7 +218,7 @@ impl Volume {
         Ok(done)
     }
 
-    fn clear_privileges(&self, state: &mut State, local: u64) -> Result<(), LiveError> {
+    pub(super) fn clear_privileges(&self, state: &mut State, local: u64) -> Result<(), LiveError> {
         let node = self.node(state, local)?;
         if node.mode != without_privileges(node.mode) {
             self.prepare(state, local)?;
@@ -221,7 +237,12 @@ impl Volume {
         let flags = FallocateFlags::from_bits(mode).filter(|flags| known.contains(*flags));
         let flags = flags.ok_or(LiveError::NotSupported)?;
         let _changing = self.begin_unchecked();
-        let (_, file) = self.written(&mut self.lock(), handle)?;
+        let file = {
+            let mut state = self.lock();
+            let (local, file) = self.written(&mut state, handle)?;
+            self.node(&mut state, local)?.forget_copy(&file)?;
+            file
+        };
         rustix::fs::fallocate(&*file, flags, offset, length).map_err(|error| match error {
             Errno::OPNOTSUPP | Errno::NOSYS => LiveError::NotSupported,
             Errno::INVAL => LiveError::Invalid,
@@ -279,13 +300,17 @@ impl Volume {
     fn end_writing(&self, state: &mut State, local: u64) -> Result<(), LiveError> {
         let node = self.node(state, local)?;
         let facts = node.written_facts();
+        let copied = node.whole_copy().unwrap_or_default();
         let mut flush = None;
         if let Body::Upper(upper) = &mut node.body {
             upper.written = false;
+            upper.copied = None;
+            upper.stored = copied;
             if let Ok(Some(facts)) = &facts {
                 (upper.size, upper.blocks) = (facts.size, Some(facts.blocks));
             }
-            if std::mem::take(&mut upper.emptied) {
+            // What was copied from the store is durable there.
+            if std::mem::take(&mut upper.emptied) && copied.is_none() {
                 flush = Some(upper.number);
             }
         }
@@ -314,7 +339,7 @@ impl Volume {
         }
     }
 
-    /// Lets go of the upper file of a node whose content a freeze has stored.
+    /// Lets go of the upper file of a node whose content is in the store: by a freeze, or because it was copied.
     pub(super) fn let_go_of_upper(&self, state: &mut State, local: u64) {
         let Some(node) = state.nodes.get_mut(&local) else { return };
         if let Body::Upper(upper) = &node.body

@@ -22,6 +22,7 @@ mod audit;
 mod bulk;
 mod change;
 mod commit;
+mod copies;
 mod copy_up;
 mod directory;
 mod error;

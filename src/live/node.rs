@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::copies::Copied;
 use super::upper::{self, UpperFacts};
 use super::{Caller, FileKind, LiveError, NodeAttributes, NodeId, access_list};
 use crate::base::Timestamp;
@@ -98,6 +99,9 @@ pub(super) struct Upper {
     /// not leave it empty.
     #[serde(skip)]
     pub(super) emptied: bool,
+    /// What it was copied from, while it was not written otherwise (see `copies`).
+    #[serde(skip)]
+    pub(super) copied: Option<Copied>,
     /// Whether the file's name is known to be durable.
     #[serde(skip)]
     pub(super) named: bool,
@@ -113,6 +117,7 @@ impl Upper {
             sealed: false,
             stored: None,
             emptied: false,
+            copied: None,
             named: false,
         }
     }
@@ -218,7 +223,13 @@ impl Node {
     /// What the upper file says, while only that is right.
     pub(super) fn written_facts(&self) -> Result<Option<UpperFacts>, LiveError> {
         match (&self.body, &self.open.file) {
-            (Body::Upper(upper), Some(file)) if upper.written => Ok(Some(upper::facts(file)?)),
+            (Body::Upper(upper), Some(file)) if upper.written => {
+                let mut facts = upper::facts(file)?;
+                if self.is_untouched(&facts) {
+                    facts.modified = self.modified;
+                }
+                Ok(Some(facts))
+            }
             _ => Ok(None),
         }
     }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use super::copies::UNTOUCHED;
 use super::node::{Body, Node};
 use super::rows::{self, Engine, RowChange, VolumeRow};
 use super::state::Dirty;
@@ -89,7 +90,10 @@ fn compared(uppers: &Uppers, volume: VolumeNumber, mut node: Node) -> Result<Opt
         Some(facts) if facts.size == upper.size && !upper.written => return Ok(None),
         Some(facts) => {
             if upper.written {
-                node.modified = facts.modified;
+                // A copy that nobody wrote to (see `copies`) has its time in the row.
+                if facts.modified != UNTOUCHED {
+                    node.modified = facts.modified;
+                }
                 node.changed = node.changed.max(facts.modified);
             }
             upper.size = facts.size;

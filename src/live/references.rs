@@ -37,7 +37,10 @@ fn of_node(node: &Node, found: &mut dyn FnMut(Reference)) {
     match &node.body {
         Body::Directory { base: Some(tree), .. } => found(Reference::Tree(*tree)),
         Body::Stored(content) => found(Reference::Content(*content)),
-        Body::Upper(upper) => upper.stored.into_iter().map(Reference::Content).for_each(found),
+        Body::Upper(upper) => {
+            let copied = upper.copied.map(|copied| copied.content);
+            upper.stored.into_iter().chain(copied).map(Reference::Content).for_each(found);
+        }
         Body::Directory { base: None, .. }
         | Body::Symlink(_)
         | Body::Fifo

@@ -1,6 +1,7 @@
 //! Attributes of nodes, extended ones too.
 
 use std::io;
+use std::sync::Arc;
 
 use super::node::Body;
 use super::state::State;
@@ -54,7 +55,11 @@ impl Volume {
         if let (Some(change), Some(file)) = (changes.modified, node.open.file.as_ref())
             && matches!(&node.body, Body::Upper(upper) if upper.written)
         {
-            upper::set_modified(file, time(change, now))?;
+            let file = Arc::clone(file);
+            if !node.is_untouched_copy(&file)? {
+                node.forget_copy(&file)?;
+                upper::set_modified(&file, time(change, now))?;
+            }
         }
         if changes.uid.is_some() || changes.gid.is_some() {
             node.uid = changes.uid.unwrap_or(node.uid);
@@ -85,6 +90,7 @@ impl Volume {
     /// Gives a file another size; returns with the state locked.
     fn resize(&self, local: u64, size: u64) -> Result<parking_lot::MutexGuard<'_, State>, LiveError> {
         let (mut state, file) = self.writable_file(local, size == 0)?;
+        self.node(&mut state, local)?.forget_copy(&file)?;
         file.set_len(size).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidInput => LiveError::TooLarge,
             _ => failed("resize")(error),

@@ -1,6 +1,7 @@
 //! Tests of the volume as a whole: a store in a directory of its own, and no mount.
 
 mod basics;
+mod copies;
 mod driver;
 mod freezing;
 mod generated;

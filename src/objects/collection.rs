@@ -73,6 +73,11 @@ impl Objects {
         Referring(self.referring.read())
     }
 
+    /// As [`Objects::referring`], for who cannot wait: `None` while a collection is about to begin.
+    pub fn try_referring(&self) -> Option<Referring<'_>> {
+        self.referring.try_read().map(Referring)
+    }
+
     /// Takes the census that a collection is based on: reads the index once, and needs nine bytes of memory for each
     /// object. Waits for a collection or a verification under way.
     pub fn prepare_collection(&self) -> Result<Collection<'_>, ObjectsError> {

@@ -12,6 +12,7 @@ both_ways!(
     rsync_finds_no_difference_there_and_back,
     tar_keeps_links_and_holes,
     copies_are_whole,
+    copies_of_stored_files_take_no_space,
     databases_survive_writers_at_the_same_time,
 );
 
@@ -110,6 +111,20 @@ fn copies_are_whole(passthrough: bool) {
     }
     let (source, target) = (fs::read(work.join("source")).unwrap(), fs::read(work.join("target")).unwrap());
     assert!(target.len() == 600_500 && target[..500] == [0; 500] && target[500..] == source[1000..601_000]);
+}
+
+fn copies_of_stored_files_take_no_space(passthrough: bool) {
+    let mut served = Served::start(passthrough);
+    let script = "head -c 3000000 /dev/urandom > plain; seq 300000 > chunks; echo small > chunk";
+    bash(script, &served.work(), &[]);
+    served.freeze("kept", || ());
+    let script = "for file in plain chunks chunk; do cp --reflink=auto -p $file $file.copy; cmp $file $file.copy; done";
+    bash(script, &served.work(), &[]);
+    // What is not needed any more goes with the next commit.
+    fs::File::open(served.work()).unwrap().sync_all().unwrap();
+    let uppers = served.directory().join("live/upper");
+    bash(r#"test -z "$(find "$1" -type f)""#, &served.work(), &[&uppers]);
+    bash("for file in plain chunks chunk; do cmp $file $file.copy; done", &served.work(), &[]);
 }
 
 fn databases_survive_writers_at_the_same_time(passthrough: bool) {

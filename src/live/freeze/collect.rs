@@ -12,6 +12,7 @@ use parking_lot::MutexGuard;
 
 use super::plan::{OpenSource, Plan, Planned, PlannedContent};
 use crate::base::Timestamp;
+use crate::live::copies::UNTOUCHED;
 use crate::live::load::number_below;
 use crate::live::node::{Body, Home, Node, ROOT};
 use crate::live::rows::{self, Slot};
@@ -85,7 +86,8 @@ impl Volume {
         for content in &mut plan.contents {
             let Some(open) = &content.open else { continue };
             let (modified, stable) = self.copy_open_file(content.number, open)?;
-            content.modified = Some(modified);
+            // A copy that nobody wrote to (see `copies`) has its time in the node.
+            content.modified = (modified != UNTOUCHED).then_some(modified);
             if !stable {
                 plan.unstable.push(open.path.clone());
             }
