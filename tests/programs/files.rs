@@ -15,6 +15,7 @@ use crate::common::{Served, errno, fill};
 use crate::{both_ways, python};
 
 both_ways!(
+    what_is_not_supported_is_refused_as_usual,
     a_running_program_is_not_emptied,
     a_file_handle_means_the_same_file_after_a_restart,
     an_open_file_may_be_renamed_and_replaced,
@@ -244,4 +245,34 @@ else:
     served.stop();
     served.start_again();
     python(script, &served.work(), &[&kept, Path::new("find")]);
+}
+
+fn what_is_not_supported_is_refused_as_usual(passthrough: bool) {
+    let served = Served::start(passthrough);
+    let script = r"
+import ctypes, errno, fcntl, os
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(work):
+    try:
+        work()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+def allocate(mode):
+    if libc.fallocate(file, mode, ctypes.c_long(4096), ctypes.c_long(4096)) != 0:
+        raise OSError(ctypes.get_errno(), 'fallocate')
+file = os.open('file', os.O_RDWR | os.O_CREAT)
+os.write(file, bytes(65536))
+os.symlink('file', 'link')
+COLLAPSE_RANGE, INSERT_RANGE, FIEMAP, GETFLAGS = 8, 32, 0xC020660B, 0x80086601
+assert refused(lambda: os.open('.', os.O_RDWR | os.O_TMPFILE)) == 'ENOTSUP'
+assert refused(lambda: allocate(COLLAPSE_RANGE)) == 'ENOTSUP'
+assert refused(lambda: allocate(INSERT_RANGE)) == 'ENOTSUP'
+assert refused(lambda: fcntl.ioctl(file, FIEMAP, bytes(32))) == 'ENOTSUP'
+assert refused(lambda: fcntl.ioctl(file, GETFLAGS, bytes(8))) == 'ENOTTY'
+assert refused(lambda: os.setxattr('link', 'trusted.x', b'1', follow_symlinks=False)) == 'ENOTSUP'
+assert os.fstat(file).st_size == 65536
+os.utime('file', (5, 7))
+assert (os.stat('file').st_atime, os.stat('file').st_mtime) == (5, 7)
+";
+    python(script, &served.work(), &[]);
 }
