@@ -113,7 +113,14 @@ impl Output {
 
     /// Says something that should be known.
     pub(super) fn warning(self, warning: &str) {
-        say(format_args!("{} {}", self.paint("33;1", "warning:"), printable(warning)));
+        // As causes of failures: what commands print has many lines.
+        let mut lines = warning.lines();
+        say(format_args!(
+            "{} {}",
+            self.paint("33;1", "warning:"),
+            printable(lines.next().unwrap_or_default())
+        ));
+        lines.for_each(|line| say(format_args!("         {}", printable(line))));
     }
 
     /// Prints why it failed, and what to do next.

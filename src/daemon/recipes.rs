@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Daemon;
 use crate::base::Lane;
 use crate::control::{Failure, request};
-use crate::site::{Library, Platform, Recipe, Site};
+use crate::site::{Detect, Library, Platform, Recipe, Site};
 
 impl Daemon {
     /// All recipes. One that cannot be read is an error that names it.
@@ -31,6 +31,23 @@ impl Daemon {
         let recipes = self.recipes()?;
         let docroot = platform.docroot_in(Lane::A);
         let found = recipes.detect(Path::new(&platform.directory), &docroot, directory)?;
+        // A site that is not what its platform asks for is not one of any files, but an incomplete one.
+        if let Some(of_platform) = recipes.detect_platform(Path::new(&platform.directory), &docroot)?
+            && found.is_none_or(|found| found.detect == Detect::default())
+        {
+            let missing = of_platform.missing_from_site(directory)?;
+            let missing =
+                missing.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+            return Err(Failure::usage(format!(
+                "platform {} is one of {}, but its site lacks {missing}",
+                platform.name, of_platform.title
+            ))
+            .hint(format!(
+                "recipes/{0}.toml begins with what a site must be like; --app {0} imports it as it is, and --app generic \
+                 as files without an application",
+                of_platform.name
+            )));
+        }
         found.cloned().ok_or_else(|| {
             let known = recipes.iter().map(|recipe| recipe.name.as_str()).collect::<Vec<_>>().join(", ");
             Failure::usage(format!("no recipe recognises {} on {}", directory.display(), platform.directory))

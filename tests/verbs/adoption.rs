@@ -132,3 +132,23 @@ fn it_is_refused_where_the_application_could_not_be_told() {
     assert_eq!(named.exit, 0, "{}", named.stderr);
     assert_eq!(bench.sql("root/sites/blog/database/.ht.sqlite", "SELECT count(*) FROM node"), "3");
 }
+
+#[test]
+fn a_site_that_lacks_what_its_platform_asks_for_is_no_directory_of_any_files() {
+    let bench = bench();
+    bench.write(
+        "recipes/blog.toml",
+        &format!("{RECIPE}\n[detect]\ndocroot = ['index.php']\nsite = ['blog.ini']"),
+    );
+    let original = bench.text("original");
+    let import = |more: &[&str]| {
+        let arguments = [&["site", "import", "blog", &original, "--platform=one"][..], more].concat();
+        bench.sitefs(&arguments)
+    };
+    let lacking = import(&[]);
+    assert_eq!(lacking.exit, 2, "{}", lacking.stderr);
+    for part in ["Blog", "blog.ini", "--app generic"] {
+        assert!(lacking.stderr.contains(part), "{part:?} is not in: {}", lacking.stderr);
+    }
+    assert_eq!(import(&["--app=blog"]).exit, 0);
+}
