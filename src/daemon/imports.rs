@@ -50,7 +50,12 @@ impl Daemon {
         };
         let owner = files::metadata(&directory)?
             .ok_or_else(|| Failure::usage(format!("there is no directory {}", directory.display())))?;
-        let (whole, report) = self.import_with_database(&directory, &database, events)?;
+        let directories = recipe.place_directories(&directory).map_err(advise)?;
+        let (mut whole, report) = self.import_with_database(&directory, &database, events)?;
+        for (found, kept) in &directories {
+            whole = self.store.trees.graft(&whole, kept, &whole, found)?;
+            whole = self.store.trees.replace_at(&whole, found, None)?;
+        }
         let dumped = match &on_server {
             Some(source) => Some((source, self.import_from_server(source, events)?)),
             None => None,
@@ -96,7 +101,9 @@ impl Daemon {
             moved: database
                 .iter()
                 .filter(|file| file.is_moved())
-                .map(|file| MovedFile { from: file.found.clone(), to: file.kept.clone() })
+                .map(|file| (file.found.clone(), file.kept.clone()))
+                .chain(directories)
+                .map(|(from, to)| MovedFile { from, to })
                 .collect(),
             skipped: report
                 .skipped
@@ -368,6 +375,8 @@ fn advise(error: DatabaseFilesError) -> Failure {
                 "let sitefs move it at the import: write a recipe with [settings] whose text tells the application \
                  where it is (@DATABASE@); or move it to a directory of its own yourself: docs/recipes.md",
             ),
+        DatabaseFilesError::AmbiguousDirectory { .. } => Failure::refused(message)
+            .hint("take those that are not in use out of the site's directory, or import a copy without them"),
         DatabaseFilesError::Unquotable { .. } => {
             Failure::refused(message).hint("rename it, and tell the application so, before the import")
         }

@@ -139,7 +139,7 @@ impl Daemon {
         self.switched(&site.name, live, &next.name, started, switch_seconds)
     }
 
-    /// The tree `whole` with the database and the data directories of another.
+    /// The tree `whole` with the state (the database and what goes with it, the data directories) of another.
     fn with_state_of(&self, site: &Site, mut whole: Root, of: &Root) -> Result<Root, Failure> {
         let trees = &self.store.trees;
         for file in site.database_files() {
@@ -147,6 +147,12 @@ impl Daemon {
         }
         for path in site.state_paths() {
             whole = trees.replace_at(&whole, &path, trees.entry_at(of, &path)?)?;
+        }
+        // As those belong to the database, so they come with it.
+        for path in self.recipe(site)?.moved.values() {
+            if trees.entry_at(of, path)?.is_some() {
+                whole = trees.graft(&whole, path, of, path)?;
+            }
         }
         for path in &site.data {
             whole = match trees.entry_at(of, path)? {

@@ -20,8 +20,8 @@ pub(crate) mod testing;
 pub use facts::{DatabaseFacts, Facts, Place};
 pub use recipe::{
     Check, Command, DatabaseFile, DatabaseFilesError, DatabaseRecipe, Detect, Engine, Expectation,
-    ExpectedPage, Library, Mode, Recipe, RecipeError, SanitizeRecipe, Settings, UpdateRecipe, User,
-    VersionSource, WithSettings,
+    ExpectedPage, IncludeAt, Library, Mode, Recipe, RecipeError, SanitizeRecipe, Settings, UpdateRecipe,
+    User, VersionSource, WebRecipe, WithSettings,
 };
 pub use records::{
     DatabaseBinding, Generation, GenerationName, GenerationState, LivePointer, Platform, Site, SiteKind,

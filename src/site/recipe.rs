@@ -3,6 +3,7 @@
 mod command;
 mod database;
 mod library;
+mod moved;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 pub use command::{Check, Command, Expectation, ExpectedPage};
 pub use database::{DatabaseFile, DatabaseFilesError, DatabaseRecipe, Engine};
 pub use library::Library;
-pub use settings::{Settings, WithSettings};
+pub use settings::{IncludeAt, Settings, WithSettings};
 
 use super::records::is_within;
 use crate::base::{FileError, RelativePath, files};
@@ -76,10 +77,17 @@ pub struct Recipe {
     /// Directories of a site whose content belongs to all its generations: uploads, private files.
     #[serde(default)]
     pub data: Vec<RelativePath>,
+    /// Directories that lie below a data directory (the last component may contain one `*`) and belong to one generation
+    /// all the same, each with the place where it is kept.
+    #[serde(default)]
+    pub moved: BTreeMap<RelativePath, RelativePath>,
     /// The site's database.
     pub database: Option<DatabaseRecipe>,
     /// A settings file that sitefs writes into each generation.
     pub settings: Option<Settings>,
+    /// What a web server must know of it.
+    #[serde(default)]
+    pub web: WebRecipe,
     /// Programs that must be found for the commands to work.
     #[serde(default)]
     pub programs: Vec<String>,
@@ -131,6 +139,18 @@ pub struct VersionSource {
     pub file: RelativePath,
     /// The text in front of the version.
     pub after: String,
+}
+
+/// How the files of a site are shown to visitors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebRecipe {
+    /// Directories of a site that the application's pages name as if they were in the docroot.
+    #[serde(default)]
+    pub directories: Vec<RelativePath>,
+    /// What is in a site's directory that no visitor may ask for.
+    #[serde(default)]
+    pub hidden: Vec<RelativePath>,
 }
 
 /// Who runs the commands.
@@ -256,6 +276,9 @@ impl Recipe {
         if let Some(reason) = self.settings.as_ref().and_then(|settings| self.wrong_in_settings(settings)) {
             return Some(reason);
         }
+        if let Some(reason) = self.wrong_in_moved() {
+            return Some(reason);
+        }
         for (place, outer) in self.data.iter().enumerate() {
             if let Some(inner) =
                 self.data.iter().enumerate().find(|(other, inner)| *other != place && is_within(inner, outer))
@@ -277,9 +300,8 @@ impl Recipe {
     fn wrong_in_database(&self, database: &DatabaseRecipe) -> Option<String> {
         let tells = self.settings.as_ref().is_some_and(Settings::names_file);
         for file in database.file.iter().chain(&database.additional) {
-            let (directory, name) = file.as_str().rsplit_once('/').unwrap_or(("", file.as_str()));
-            if directory.contains('*') || name.matches('*').count() > 1 {
-                return Some(format!("{file}: only the last component may contain a '*', and only one"));
+            if let Some(reason) = database::wrong_pattern(file) {
+                return Some(reason);
             }
             let data = self.data.iter().find(|directory| is_within(file, directory));
             if let Some(directory) = data.filter(|_| !tells) {

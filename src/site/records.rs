@@ -62,6 +62,15 @@ impl Platform {
         below(self.directory_in(lane), self.docroot.as_ref())
     }
 
+    /// Where the sites are for visitors, relative to the docroot; `None` where they are not below it.
+    pub fn sites_below_docroot(&self) -> Option<RelativePath> {
+        let below = match &self.docroot {
+            None => self.sites.as_str(),
+            Some(docroot) => self.sites.as_str().strip_prefix(docroot.as_str())?.strip_prefix('/')?,
+        };
+        below.parse().ok()
+    }
+
     /// The sites directory as one lane shows it.
     pub fn sites_in(&self, lane: Lane) -> PathBuf {
         self.sites.below(&self.directory_in(lane))

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::Address;
-use crate::base::SiteName;
 use crate::base::files::{self, FileError};
+use crate::base::{RelativePath, SiteName};
 
 /// A web server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub struct Vhost {
     pub site: SiteName,
     /// The host name of its address.
     pub host: String,
+    /// The port of its address, if that names one.
+    pub port: Option<String>,
     /// What the server listens on: `80`, `127.0.0.1:8080`, for nginx also `unix:/run/site.sock`.
     pub listen: String,
     /// Where the namespace is mounted.
@@ -95,6 +97,40 @@ pub struct Vhost {
     pub web: Address,
     /// What a client whose write is refused is told to wait, in seconds.
     pub retry_seconds: u64,
+    /// Where the sites are below the document root: `sites`.
+    pub sites: RelativePath,
+    /// Directories of a site that visitors ask for as if they were in the document root.
+    pub directories: Vec<RelativePath>,
+    /// What is in a site's directory that no visitor may ask for, with all that is below.
+    pub hidden: Vec<RelativePath>,
+    /// A site's data directories: files of these are shown and never run.
+    pub data: Vec<RelativePath>,
+}
+
+/// What may be put into a web server's configuration as it is.
+fn is_safe(value: &str) -> bool {
+    value.chars().all(|character| character.is_ascii_alphanumeric() || "./:_-@[]+~".contains(character))
+}
+
+/// A regular expression for any of the paths; none at all: one that nothing matches.
+fn any_of(name: &'static str, paths: &[RelativePath]) -> Result<String, VhostError> {
+    if let Some(path) = paths.iter().find(|path| !is_safe(path.as_str())) {
+        return Err(VhostError::Unsafe { name, value: path.to_string() });
+    }
+    let escaped = |path: &RelativePath| {
+        let mut expression = String::new();
+        for character in path.as_str().chars() {
+            if ".[]+".contains(character) {
+                expression.push('\\');
+            }
+            expression.push(character);
+        }
+        expression
+    };
+    match paths.is_empty() {
+        true => Ok("(?!)".to_owned()),
+        false => Ok(paths.iter().map(escaped).collect::<Vec<_>>().join("|")),
+    }
 }
 
 impl Vhost {
@@ -113,16 +149,23 @@ impl Vhost {
         let values = [
             ("site", self.site.to_string()),
             ("host", self.host.clone()),
+            ("port", self.port.as_ref().map_or_else(String::new, |port| format!(":{port}"))),
             ("listen", self.listen.clone()),
             ("root", self.root.display().to_string()),
             ("php", self.php.clone()),
             ("web", web),
             ("retry", self.retry_seconds.to_string()),
+            ("sites", self.sites.to_string()),
         ];
-        let is_safe = |character: char| character.is_ascii_alphanumeric() || "./:_-@[]+~".contains(character);
-        if let Some((name, value)) = values.iter().find(|(_, value)| !value.chars().all(is_safe)) {
+        if let Some((name, value)) = values.iter().find(|(_, value)| !is_safe(value)) {
             return Err(VhostError::Unsafe { name, value: value.clone() });
         }
+        let expressions = [
+            ("directories", any_of("directories", &self.directories)?),
+            ("hidden", any_of("hidden", &self.hidden)?),
+            ("data", any_of("data", &self.data)?),
+        ];
+        let values: Vec<_> = values.into_iter().chain(expressions).collect();
         let mut rendered = String::new();
         let mut rest = text.as_str();
         while let Some((before, after)) = rest.split_once("{{") {
@@ -148,20 +191,37 @@ mod tests {
         Vhost {
             site: "shop.example".parse().unwrap(),
             host: "www.shop.example".to_owned(),
+            port: Some("8443".to_owned()),
             listen: "80".to_owned(),
             root: "/var/aegir/sitefs".into(),
             php: "/run/php.sock".to_owned(),
             web: Address::Unix("/run/sitefs/web.sock".into()),
             retry_seconds: 30,
+            sites: "sites".parse().unwrap(),
+            directories: vec!["wp-content".parse().unwrap()],
+            hidden: vec!["database".parse().unwrap(), "config.ini".parse().unwrap()],
+            data: Vec::new(),
         }
     }
 
     #[test]
     fn the_templates_that_sitefs_brings_are_filled() {
+        assert!(vhost().render(Program::Nginx, None).unwrap().contains("HTTP_HOST $host:8443;"));
         for program in [Program::Nginx, Program::Apache] {
             let text = vhost().render(program, None).unwrap();
             assert!(text.contains("/var/aegir/sitefs/live/shop.example") && !text.contains("{{"), "{text}");
+            for part in
+                ["^/(wp-content)/", "/(database|config\\.ini)(/|$)", "/((?!))/.*", "/sites/shop.example/$1/"]
+            {
+                assert!(text.contains(part), "{part} is not in:\n{text}");
+            }
         }
+    }
+
+    #[test]
+    fn no_path_of_a_site_ends_a_directive() {
+        let own = Vhost { data: vec!["up loads;".parse().unwrap()], ..vhost() };
+        assert!(matches!(own.render(Program::Nginx, None), Err(VhostError::Unsafe { name: "data", .. })));
     }
 
     #[test]

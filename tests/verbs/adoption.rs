@@ -1,4 +1,4 @@
-//! A database that the application keeps among its uploads.
+//! What the application keeps among its uploads, and belongs to one generation: a database, a directory of configuration.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -131,6 +131,54 @@ fn it_is_refused_where_the_application_could_not_be_told() {
     let named = import(&["--app=blog", "--database=sqlite:files/.ht.sqlite"]);
     assert_eq!(named.exit, 0, "{}", named.stderr);
     assert_eq!(bench.sql("root/sites/blog/database/.ht.sqlite", "SELECT count(*) FROM node"), "3");
+}
+
+#[test]
+fn a_directory_goes_with_the_generation_it_belongs_to() {
+    let bench = bench();
+    let recipe = RECIPE.replace("[database]", "moved = { \"files/config_*\" = \"config\" }\n[database]");
+    bench.write("recipes/blog.toml", &recipe);
+    for name in ["active", "staging"] {
+        fs::create_dir_all(bench.path(&format!("original/files/config_3f2a/{name}"))).unwrap();
+    }
+    bench.write("original/files/config_3f2a/active/site.json", "first");
+    fs::hard_link(
+        bench.path("original/files/config_3f2a/active/site.json"),
+        bench.path("original/files/config_3f2a/staging/site.json"),
+    )
+    .unwrap();
+    let imported =
+        bench.json(&["site", "import", "blog", &bench.text("original"), "--platform=one", "--app=blog"]);
+    assert_eq!(imported["moved"][1]["from"], "files/config_3f2a");
+    assert_eq!(imported["moved"][1]["to"], "config");
+    let configuration = || bench.read("root/sites/blog/config/active/site.json");
+    assert_eq!(
+        (configuration(), bench.read("root/sites/blog/config/staging/site.json")),
+        ("first".into(), "first".into())
+    );
+    assert!(!bench.path("root/data/blog/files/config_3f2a").exists(), "it is shared by all generations");
+    assert!(bench.path("original/files/config_3f2a").exists(), "the original was changed");
+
+    bench.json(&["cutover", "blog", "--platform=two"]);
+    bench.write("root/sites/blog/config/active/site.json", "second");
+    bench.json(&["rollback", "blog"]);
+    assert_eq!(configuration(), "first");
+    // It goes with the database: neither new code nor going back to older code replaces it.
+    bench.write("root/sites/blog/config/active/site.json", "third");
+    fs::create_dir(bench.path("release")).unwrap();
+    bench.write("release/settings.php", "<?php\n// released\n");
+    bench.json(&["deploy", "blog", &bench.text("release")]);
+    assert_eq!(configuration(), "third");
+    bench.write("root/sites/blog/config/active/site.json", "fourth");
+    bench.json(&["rollback", "blog", "--code-only"]);
+    assert_eq!(configuration(), "fourth");
+
+    // Which of two is meant cannot be known.
+    fs::create_dir(bench.path("original/files/config_old")).unwrap();
+    let original = bench.text("original");
+    let two = bench.sitefs(&["site", "import", "other", &original, "--platform=one", "--app=blog"]);
+    assert_eq!(two.exit, 3, "{}", two.stderr);
+    assert!(two.stderr.contains("files/config_3f2a, files/config_old"), "{}", two.stderr);
 }
 
 #[test]

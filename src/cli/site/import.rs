@@ -61,8 +61,8 @@ impl Import {
             ]);
             for moved in &imported.moved {
                 page.note(format!(
-                    "the database {} is kept as {}, as uploads are shared by all generations and a database belongs \
-                     to one; the site's settings are told",
+                    "{} is kept as {}: it belongs to one generation, and what is beside it is shared by all; the site's \
+                     settings are told",
                     moved.from, moved.to
                 ));
             }

@@ -1,6 +1,7 @@
 //! Which database a site of this application has, in which files, and where sitefs keeps them.
 
 use std::fmt;
+use std::fs::Metadata;
 use std::path::Path;
 
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
@@ -36,6 +37,14 @@ pub enum DatabaseFilesError {
         /// The data directory.
         data: RelativePath,
     },
+    /// Several directories could be the one that is kept elsewhere.
+    #[error("which of these is to be kept as {kept}? {found}")]
+    AmbiguousDirectory {
+        /// Their paths in the site's directory.
+        found: String,
+        /// Where it is kept.
+        kept: RelativePath,
+    },
     /// The settings file that names it could not.
     #[error("a settings file cannot name the database {file:?}: its path has quotes or the like in it", file = file.as_str())]
     Unquotable {
@@ -43,9 +52,9 @@ pub enum DatabaseFilesError {
         file: RelativePath,
     },
     /// Something is in the way where it would be kept.
-    #[error("the database {file} would be kept as {kept}, and there is a file of that name already")]
+    #[error("{file} would be kept as {kept}, and there is something of that name already")]
     Occupied {
-        /// The file.
+        /// The database, or the directory.
         file: RelativePath,
         /// Where it would be kept.
         kept: RelativePath,
@@ -150,7 +159,7 @@ impl Recipe {
                 return Err(DatabaseFilesError::Unquotable { file: kept });
             }
             let occupied = placed.iter().any(|other| other.kept == kept)
-                || kept != file && !matching(site, &kept)?.is_empty();
+                || kept != file && !matching(site, &kept, |_| true)?.is_empty();
             if occupied {
                 return Err(DatabaseFilesError::Occupied { file, kept });
             }
@@ -174,7 +183,7 @@ fn directory_default() -> RelativePath {
 fn all_matching(site: &Path, patterns: &[RelativePath]) -> Result<Vec<RelativePath>, FileError> {
     let mut found: Vec<RelativePath> = Vec::new();
     for pattern in patterns {
-        for path in matching(site, pattern)? {
+        for path in matching(site, pattern, Metadata::is_file)? {
             if !found.contains(&path) {
                 found.push(path);
             }
@@ -183,8 +192,20 @@ fn all_matching(site: &Path, patterns: &[RelativePath]) -> Result<Vec<RelativePa
     Ok(found)
 }
 
-/// The files below `site` whose path is `pattern`, with one `*` in the last component for any text; in order.
-fn matching(site: &Path, pattern: &RelativePath) -> Result<Vec<RelativePath>, FileError> {
+/// What is wrong with a pattern, for people.
+pub(super) fn wrong_pattern(pattern: &RelativePath) -> Option<String> {
+    let (directory, name) = pattern.as_str().rsplit_once('/').unwrap_or(("", pattern.as_str()));
+    (directory.contains('*') || name.matches('*').count() > 1)
+        .then(|| format!("{pattern}: only the last component may contain a '*', and only one"))
+}
+
+/// What is below `site` under the path `pattern`; or, with one `*` in the last component for any text, what `is_meant` of
+/// that; in order.
+pub(super) fn matching(
+    site: &Path,
+    pattern: &RelativePath,
+    is_meant: fn(&Metadata) -> bool,
+) -> Result<Vec<RelativePath>, FileError> {
     let (parent, name) = pattern.as_str().rsplit_once('/').unwrap_or(("", pattern.as_str()));
     let directory = site.join(parent);
     // A link to a directory is as good.
@@ -204,7 +225,7 @@ fn matching(site: &Path, pattern: &RelativePath) -> Result<Vec<RelativePath>, Fi
         let Ok(name) = entry.file_name().into_string() else { continue };
         let is_match = name.strip_prefix(start).is_some_and(|rest| rest.ends_with(end))
             && !COMPANIONS.iter().any(|suffix| name.ends_with(suffix));
-        if is_match && files::metadata(&entry.path())?.is_some_and(|metadata| metadata.is_file()) {
+        if is_match && files::metadata(&entry.path())?.as_ref().is_some_and(is_meant) {
             let path = if parent.is_empty() { name } else { format!("{parent}/{name}") };
             found.extend(path.parse::<RelativePath>());
         }

@@ -28,8 +28,23 @@ pub struct Settings {
     pub text: String,
     /// The application's own file, within the site's directory, that has to include this one.
     pub included_by: Option<RelativePath>,
-    /// The text that does so: added at the end of `included_by` unless it is in there.
+    /// The text that does so: added to `included_by` unless it is in there.
     pub include: Option<String>,
+    /// Where in `included_by` it is added.
+    #[serde(default)]
+    pub include_at: IncludeAt,
+}
+
+/// A place in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IncludeAt {
+    /// Where what is said wins over what was said before, as with variables.
+    #[default]
+    End,
+    /// Where what is said wins over what is said later, as with constants; or where it must be known before the file
+    /// itself starts the application.
+    Start,
 }
 
 /// A site's tree with its settings file.
@@ -114,7 +129,7 @@ impl Settings {
                         gid: attributes.gid,
                         ..Attributes::default()
                     };
-                    if let Some(including) = including(&read(trees, &content)?, include) {
+                    if let Some(including) = including(&read(trees, &content)?, include, self.include_at) {
                         let node = Node::File(write(trees, &including)?);
                         let entry = Entry { attributes: Attributes { mtime: now, ..attributes }, node };
                         root = trees.replace_at(&root, path, Some(entry))?;
@@ -147,18 +162,40 @@ pub(super) fn is_quotable(path: &RelativePath) -> bool {
     !path.as_str().contains(quotes)
 }
 
-/// `text` with the lines `include` at its end, but in front of a tag that closes PHP there; `None` when it has them.
-fn including(text: &[u8], include: &str) -> Option<Vec<u8>> {
+/// `text` with the lines `include` at its end, but in front of a tag that closes PHP there; or at its start, but after a
+/// tag that opens PHP there; `None` when it has them.
+fn including(text: &[u8], include: &str, at: IncludeAt) -> Option<Vec<u8>> {
     let include = include.trim();
     if include.is_empty() || text.windows(include.len()).any(|part| part == include.as_bytes()) {
         return None;
     }
-    let body = text.trim_ascii_end();
-    let (body, closing) = match body.strip_suffix(b"?>") {
-        Some(open) => (open, &b"?>\n"[..]),
-        None => (body, &b""[..]),
-    };
-    Some([body, b"\n\n", include.as_bytes(), b"\n", closing].concat())
+    match at {
+        IncludeAt::End => {
+            let body = text.trim_ascii_end();
+            let (body, closing) = match body.strip_suffix(b"?>") {
+                Some(open) => (open, &b"?>\n"[..]),
+                None => (body, &b""[..]),
+            };
+            Some([body, b"\n\n", include.as_bytes(), b"\n", closing].concat())
+        }
+        IncludeAt::Start => {
+            let (opening, rest) = text.split_at(opening_length(text));
+            let newline = if opening.is_empty() || opening.ends_with(b"\n") { &b""[..] } else { b"\n" };
+            Some([opening, newline, include.as_bytes(), b"\n\n", rest.trim_ascii_start()].concat())
+        }
+    }
+}
+
+/// How many bytes at the start of a file must stay there: a byte order mark, a line that names the interpreter, and the
+/// tag that opens PHP.
+fn opening_length(text: &[u8]) -> usize {
+    let mut length = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+    if text[length..].starts_with(b"#!") {
+        let newline = text[length..].iter().position(|byte| *byte == b'\n');
+        length = newline.map_or(text.len(), |newline| length + newline + 1);
+    }
+    let is_tag = |tag: &[u8]| tag.eq_ignore_ascii_case(b"<?php");
+    length + if text.get(length..length + 5).is_some_and(is_tag) { 5 } else { 0 }
 }
 
 fn read(trees: &Trees, content: &FileContent) -> Result<Vec<u8>, TreesError> {

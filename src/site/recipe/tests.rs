@@ -43,6 +43,12 @@ fn the_whole_format_is_understood() {
         [settings]
         file = "generated.php"
         text = "<?php"
+        included_by = "config.php"
+        include = "require 'generated.php';"
+        include_at = "start"
+        [web]
+        directories = ["assets"]
+        hidden = ["private", "notes.txt"]
         [update]
         commands = ["one", { run = "two", timeout_seconds = 7200 }]
         rebuild = ["three"]
@@ -60,6 +66,8 @@ fn the_whole_format_is_understood() {
     )
     .unwrap();
     assert_eq!(recipe.user, User::Named("www-data".to_owned()));
+    assert_eq!(recipe.settings.as_ref().unwrap().include_at, IncludeAt::Start);
+    assert_eq!((recipe.web.directories.len(), recipe.web.hidden.len()), (1, 2));
     let timeouts: Vec<u32> =
         recipe.update.commands.iter().map(|command| recipe.timeout_seconds_of(command)).collect();
     assert_eq!(timeouts, [600, 7200]);
@@ -118,6 +126,9 @@ fn contradictions_are_refused() {
         ("data = ['files']\nsettings = { file = 'files/x', text = '' }", "data directory"),
         ("data = ['files', 'files/css']", "named by files already"),
         ("data = ['files', 'files']", "named by files already"),
+        ("data = ['files']\nmoved = { 'files/a' = 'files/b' }", "files/b is in the data directory"),
+        ("moved = { '*/a' = 'b' }", "only the last component"),
+        ("moved = { 'a' = 'b_*' }", "cannot have a '*'"),
         ("database = { engine = 'sqlite', file = '*/x.sqlite' }", "only the last component"),
         ("database = { engine = 'sqlite', file = '*.*' }", "only one"),
         ("environment = { SITEFS_SITE = 'x' }", "a fact"),
@@ -136,7 +147,7 @@ fn own_recipes_are_added_and_replace_those_built_in() {
     let library = Library::load(directory.path()).unwrap();
     assert_eq!(library.get("guestbook").unwrap().title, "Guestbook");
     assert_eq!(library.get("drupal").unwrap().title, "Our Drupal");
-    let unknown = library.get("wordpress").unwrap_err().to_string();
+    let unknown = library.get("joomla").unwrap_err().to_string();
     assert!(unknown.contains("drupal, drupal7, generic, guestbook, mediawiki"), "{unknown}");
     assert!(Library::load(&directory.path().join("missing")).unwrap().get("guestbook").is_err());
 }
@@ -267,6 +278,7 @@ fn the_documentation_explains_every_key() {
         "[database]\n",
         "[readonly]\n",
         "[settings]\n",
+        "[web]\n",
         "[update]\n",
         "[[check]]\n",
     ] {

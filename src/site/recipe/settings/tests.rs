@@ -19,6 +19,7 @@ fn settings() -> Settings {
         text: "<?php return ['@SITE@', @GENERATION@, '@PLATFORM@', '@KIND@', '@DATABASE@'];".to_owned(),
         included_by: Some("settings.php".parse().unwrap()),
         include: Some(INCLUDE.to_owned()),
+        include_at: IncludeAt::End,
     }
 }
 
@@ -102,9 +103,29 @@ fn nothing_is_added_behind_the_end_of_php() {
         ("<?php $a = '?>';\n\n\n", format!("<?php $a = '?>';\n\n{INCLUDE}\n")),
         ("", format!("\n\n{INCLUDE}\n")),
     ] {
-        let text = including(before.as_bytes(), INCLUDE).unwrap();
+        let text = including(before.as_bytes(), INCLUDE, IncludeAt::End).unwrap();
         assert_eq!(String::from_utf8(text.clone()).unwrap(), after);
-        assert_eq!(including(&text, INCLUDE), None);
+        assert_eq!(including(&text, INCLUDE, IncludeAt::End), None);
+    }
+}
+
+#[test]
+fn constants_are_told_before_the_applications_own() {
+    for (before, after) in [
+        (
+            "<?php\n/** Own. */\ndefine('A', 1);\n",
+            format!("<?php\n{INCLUDE}\n\n/** Own. */\ndefine('A', 1);\n"),
+        ),
+        ("<?PHP define('A', 1);", format!("<?PHP\n{INCLUDE}\n\ndefine('A', 1);")),
+        ("#!/usr/bin/php\n<?php\nrun();\n", format!("#!/usr/bin/php\n<?php\n{INCLUDE}\n\nrun();\n")),
+        ("\u{feff}<?php\nrun();\n", format!("\u{feff}<?php\n{INCLUDE}\n\nrun();\n")),
+        ("#!/bin/sh\nrun\n", format!("#!/bin/sh\n{INCLUDE}\n\nrun\n")),
+        ("[section]\nkey = 1\n", format!("{INCLUDE}\n\n[section]\nkey = 1\n")),
+        ("", format!("{INCLUDE}\n\n")),
+    ] {
+        let text = including(before.as_bytes(), INCLUDE, IncludeAt::Start).unwrap();
+        assert_eq!(String::from_utf8(text.clone()).unwrap(), after);
+        assert_eq!(including(&text, INCLUDE, IncludeAt::Start), None);
     }
 }
 
