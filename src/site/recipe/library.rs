@@ -6,11 +6,12 @@ use std::path::Path;
 use super::{Recipe, RecipeError};
 use crate::base::{FileError, files};
 
-const BUILT_IN: [(&str, &str); 4] = [
+const BUILT_IN: [(&str, &str); 5] = [
     ("drupal", include_str!("../../../recipes/drupal.toml")),
     ("drupal7", include_str!("../../../recipes/drupal7.toml")),
     ("generic", include_str!("../../../recipes/generic.toml")),
     ("mediawiki", include_str!("../../../recipes/mediawiki.toml")),
+    ("wordpress", include_str!("../../../recipes/wordpress.toml")),
 ];
 
 /// All recipes, by name.
