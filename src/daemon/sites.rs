@@ -3,7 +3,7 @@
 use super::Daemon;
 use super::draining::forget_departure;
 use super::vhosts::{LISTEN_SETTING, PHP_SETTING};
-use super::windows::{WRITES_SETTING, check_writes_setting};
+use super::windows::{WAIT_DEFAULT, WRITES_SETTING, check_writes_setting};
 use crate::base::SiteName;
 use crate::control::response::{
     DatabaseInfo, GenerationInfo, GenerationState as ShownState, SettingValue, SiteDetails, SiteRemoved,
@@ -213,7 +213,14 @@ impl Daemon {
 
 fn setting(site: &Site, key: &str) -> SettingValue {
     let value = site.settings.get(key).cloned();
-    let source = if value.is_some() { "site" } else { "recipe" }.to_owned();
-    let value = value.or_else(|| (key == "uri").then(|| site.uri_or_name()));
+    let source = if value.is_some() { "site" } else { "default" }.to_owned();
+    let value = value.or_else(|| match key {
+        "uri" => Some(site.uri_or_name()),
+        WRITES_SETTING => Some(format!("{}s", WAIT_DEFAULT.as_secs())),
+        _ => [LISTEN_SETTING, PHP_SETTING]
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map(|(_, to)| (*to).to_owned()),
+    });
     SettingValue { key: key.to_owned(), value, source }
 }

@@ -28,7 +28,7 @@ pub(super) const WRITES_SETTING: &str = "writes";
 const REFUSE: &str = "refuse";
 
 /// How long a write waits during an update unless told otherwise: what visitors and proxies wait for a page.
-const WAIT_DEFAULT: Duration = Duration::from_secs(30);
+pub(super) const WAIT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// A window for writers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -176,7 +176,7 @@ fn warnings(request: &UpdateRequest, inspection: &Inspection) -> Vec<String> {
     let recipe = &inspection.recipe;
     let mut warnings = Vec::new();
     if let Some(drift) = &inspection.target_drift {
-        warnings.push(format!("the code of {} is not what was added: {drift}", request.platform));
+        warnings.push(drift.clone());
     }
     if !inspection.tables_without_transactions.is_empty() {
         warnings.push(format!(

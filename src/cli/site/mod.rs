@@ -9,6 +9,7 @@ mod show;
 use clap::Subcommand;
 
 use super::context::{Context, Ended};
+use crate::control::response::SettingValue;
 
 pub(super) use list::table;
 
@@ -31,5 +32,13 @@ impl Site {
             Site::Set(verb) => verb.run(context),
             Site::Remove(verb) => verb.run(context),
         }
+    }
+}
+
+/// Where the value of a setting is from, for people.
+fn origin(setting: &SettingValue) -> &'static str {
+    match setting.source.as_str() {
+        "site" => "from the site",
+        _ => "the default",
     }
 }

@@ -30,7 +30,7 @@ impl Set {
         context.show(SiteSet { site, key, value }, |setting, _| {
             let mut page = Page::default();
             let value = setting.value.as_deref().unwrap_or("(not set)");
-            page.line(format!("{} = {value} (from the {})", setting.key, setting.source));
+            page.line(format!("{} = {value} ({})", setting.key, super::origin(setting)));
             page
         })
     }

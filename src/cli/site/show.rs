@@ -55,7 +55,7 @@ fn page(details: &SiteDetails, now: Timestamp) -> Page {
     }
     for setting in &details.settings {
         let value = setting.value.as_deref().unwrap_or("(not set)");
-        page.line(format!("setting           {} = {value} (from the {})", setting.key, setting.source));
+        page.line(format!("setting           {} = {value} ({})", setting.key, super::origin(setting)));
     }
     page.gap();
     page.table(generations(&details.generations, now));

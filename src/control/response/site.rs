@@ -64,7 +64,7 @@ pub struct SettingValue {
     pub key: String,
     /// Its value; `None` when there is none.
     pub value: Option<String>,
-    /// Where the value is from: `site` when it was set, else `recipe`.
+    /// Where the value is from: `site` when it was set, else `default`.
     pub source: String,
 }
 
