@@ -6,7 +6,8 @@ use std::path::Path;
 use super::{Recipe, RecipeError};
 use crate::base::{FileError, files};
 
-const BUILT_IN: [(&str, &str); 5] = [
+const BUILT_IN: [(&str, &str); 6] = [
+    ("backdrop", include_str!("../../../recipes/backdrop.toml")),
     ("drupal", include_str!("../../../recipes/drupal.toml")),
     ("drupal7", include_str!("../../../recipes/drupal7.toml")),
     ("generic", include_str!("../../../recipes/generic.toml")),

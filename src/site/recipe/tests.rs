@@ -15,7 +15,7 @@ fn error(text: &str) -> String {
 #[test]
 fn every_built_in_recipe_can_be_read() {
     let names: Vec<String> = Library::built_in().iter().map(|recipe| recipe.name.clone()).collect();
-    assert_eq!(names, ["drupal", "drupal7", "generic", "mediawiki", "wordpress"]);
+    assert_eq!(names, ["backdrop", "drupal", "drupal7", "generic", "mediawiki", "wordpress"]);
 }
 
 #[test]
