@@ -88,7 +88,6 @@ pub struct PlatformVerify {
     /// Its name.
     pub platform: PlatformName,
     /// Whether the code as it is found is from now on what it is to be.
-    #[serde(default)]
     pub accept: bool,
 }
 
