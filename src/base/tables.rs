@@ -62,10 +62,21 @@ impl TablesError {
     }
 }
 
+/// What opening a file costs after a crash, against what each commit costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AfterCrash {
+    /// Nothing: each commit writes down which space is free, and takes two flushes. For a file that may be large.
+    Trusted,
+    /// As long as reading the file: the newest commit all of whose pages match their checksums counts, and each takes one
+    /// flush. For a file that is read as a whole at each start anyway.
+    Checked,
+}
+
 /// A file of tables. One process at a time; any number of readers beside one writer.
 pub struct Tables {
     path: PathBuf,
     cache_bytes: usize,
+    after_crash: AfterCrash,
     /// `None` after a failure, while the file cannot be opened again.
     database: RwLock<Option<redb::Database>>,
     /// Whether the engine refuses everything until the file is opened again.
@@ -132,9 +143,14 @@ fn definition(table: &str) -> TableDefinition<'_, &'static [u8], &'static [u8]> 
 impl Tables {
     /// Opens the file, creating it where it is missing, with a page cache of `cache_bytes`.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Tables, TablesError> {
+        Tables::open_as(path, cache_bytes, AfterCrash::Trusted)
+    }
+
+    fn open_as(path: &Path, cache_bytes: usize, after_crash: AfterCrash) -> Result<Tables, TablesError> {
         let tables = Tables {
             path: path.to_owned(),
             cache_bytes,
+            after_crash,
             database: RwLock::new(None),
             failed: AtomicBool::new(false),
         };
@@ -149,8 +165,10 @@ impl Tables {
 
     /// As [`Tables::open`], and compares every page in use with its checksum: the engine itself trusts them, and a value's
     /// own checksum says nothing of its key. Takes as long as reading the file.
+    ///
+    /// So commits need not spare the next start that: each takes one flush instead of two (`docs/decisions/flushes.md`).
     pub fn open_checked(path: &Path, cache_bytes: usize) -> Result<Tables, TablesError> {
-        let tables = Tables::open(path, cache_bytes)?;
+        let tables = Tables::open_as(path, cache_bytes, AfterCrash::Checked)?;
         let is_as_left = tables.guarded(|_| match tables.database.write().as_mut() {
             Some(database) => Ok(database.check_integrity()?),
             None => Err(redb::Error::DatabaseClosed),
@@ -211,8 +229,8 @@ impl Tables {
         let open = self.opened()?;
         let database = open.as_ref().ok_or_else(|| self.error(redb::Error::DatabaseClosed))?;
         let mut transaction = self.guarded(|_| Ok(database.begin_write()?))?;
-        // Saves the allocator state with each commit, so that opening after a crash does not walk the whole file.
-        transaction.set_quick_repair(true);
+        // Includes a second flush, between the pages and the header that refers to them.
+        transaction.set_quick_repair(self.after_crash == AfterCrash::Trusted);
         Ok(Writer { transaction: Some(transaction), tables: self, _open: open })
     }
 
