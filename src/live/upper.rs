@@ -16,16 +16,24 @@ use crate::base::{FileError, Timestamp};
 /// Buffer of a copy where the kernel can neither share nor copy by itself, in bytes.
 const COPY_BUFFER_BYTES: usize = 1 << 18;
 
+/// What statfs(2) calls ext4 (and ext3 and ext2, which the same driver serves).
+const EXT4: u64 = 0xef53;
+
 /// The directory of upper files.
 pub(super) struct Uppers {
     directory: PathBuf,
+    /// Whether a new file's name, and those of new directories above it, are durable when the file is synced. POSIX
+    /// does not promise it; ext4 does: they are in the transaction of its journal that the file was made in, or in one
+    /// before, and a sync of the file waits for that.
+    names_go_with_files: bool,
 }
 
 impl Uppers {
     /// Opens `directory`, creating it where it is missing.
     pub(super) fn open(directory: PathBuf) -> Result<Uppers, LiveError> {
         files::create_directories(&directory)?;
-        Ok(Uppers { directory })
+        let system = rustix::fs::statfs(&directory).at("look at the file system of", &directory)?;
+        Ok(Uppers { directory, names_go_with_files: u64::try_from(system.f_type) == Ok(EXT4) })
     }
 
     fn volume_path(&self, volume: VolumeNumber) -> PathBuf {
@@ -43,8 +51,7 @@ impl Uppers {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let parent = path.parent().expect("an upper file has a directory");
                 files::create_directories(parent)?;
-                files::sync_directory(&self.volume_path(volume))?;
-                files::sync_directory(&self.directory)?;
+                self.sync_names([self.volume_path(volume), self.directory.clone()])?;
                 Ok(files::create_new(&path)?)
             }
             other => Ok(other?),
@@ -61,9 +68,23 @@ impl Uppers {
         Ok(files::metadata(&self.path(volume, number))?.map(|metadata| UpperFacts::from(&metadata)))
     }
 
-    /// Makes the name of the file `number` durable.
+    /// Makes the name of the file `number` durable, which is synced.
     pub(super) fn sync_name(&self, volume: VolumeNumber, number: u64) -> Result<(), LiveError> {
-        Ok(files::sync_parent(&self.path(volume, number))?)
+        self.sync_names(self.path(volume, number).parent().map(Path::to_path_buf))
+    }
+
+    /// Makes the names in directories durable, of files that are synced; missing directories are passed by.
+    fn sync_names(&self, directories: impl IntoIterator<Item = PathBuf>) -> Result<(), LiveError> {
+        if self.names_go_with_files {
+            return Ok(());
+        }
+        for directory in directories {
+            match files::sync_directory(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                synced => synced?,
+            }
+        }
+        Ok(())
     }
 
     /// Makes the contents and names of the given files durable; missing ones are passed by.
@@ -78,7 +99,7 @@ impl Uppers {
             self.sync_file(*volume, *number)?;
             directories.extend(self.path(*volume, *number).parent().map(Path::to_path_buf));
         }
-        sync_directories(&directories)
+        self.sync_names(directories)
     }
 
     /// Makes the contents of files of a volume durable, and the names of those that are said to be new; missing ones
@@ -102,7 +123,7 @@ impl Uppers {
                 directories.extend(self.path(volume, *number).parent().map(Path::to_path_buf));
             }
         }
-        sync_directories(&directories)
+        self.sync_names(directories)
     }
 
     fn sync_file(&self, volume: VolumeNumber, number: u64) -> Result<(), LiveError> {
@@ -152,17 +173,6 @@ impl Uppers {
         }
         Ok(numbers)
     }
-}
-
-/// Makes the names in directories durable; missing directories are passed by.
-fn sync_directories(directories: &BTreeSet<PathBuf>) -> Result<(), LiveError> {
-    for directory in directories {
-        match files::sync_directory(directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            synced => synced?,
-        }
-    }
-    Ok(())
 }
 
 /// The names in a directory that are hexadecimal numbers. Others are no business of ours.
