@@ -44,6 +44,10 @@ struct Requests {
     stop: bool,
 }
 
+/// A commit that was asked for.
+#[must_use = "nothing is durable before the end of the commit"]
+pub(super) struct Ticket(u64);
+
 /// An error that can be told to many.
 #[derive(Clone, Debug)]
 enum Failure {
@@ -153,12 +157,22 @@ fn run(shared: &Shared) {
 impl Shared {
     /// Makes everything that is pending now durable. Requests that come together share a commit.
     pub(super) fn commit(&self) -> Result<(), LiveError> {
+        self.end_commit(self.begin_commit())
+    }
+
+    /// As [`Shared::commit`], without waiting for it.
+    pub(super) fn begin_commit(&self) -> Ticket {
+        let mut requests = self.committer.requests.lock();
+        requests.newest += 1;
+        self.committer.wake.notify_all();
+        Ticket(requests.newest)
+    }
+
+    /// Waits for what was begun.
+    pub(super) fn end_commit(&self, ticket: Ticket) -> Result<(), LiveError> {
         let committer = &self.committer;
         let mut requests = committer.requests.lock();
-        requests.newest += 1;
-        let ticket = requests.newest;
-        committer.wake.notify_all();
-        while requests.answered < ticket {
+        while requests.answered < ticket.0 {
             if requests.stop {
                 return Err(LiveError::Commit("the file system is being closed".into()));
             }

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
+use super::commit::Ticket;
 use super::filesystem::{OpenedFile, Served};
 use super::node::{Body, Node};
 use super::settings::without_privileges;
@@ -390,18 +391,30 @@ impl Volume {
                 _ => (None, None),
             }
         };
-        if let Some(file) = file {
-            if data_only { file.sync_data() } else { file.sync_all() }.map_err(failed("sync"))?;
+        // While this thread waits for the disk, the committer does, too: neither order would be wrong. A row whose content
+        // is not there yet is one of a file that nobody synced, until this returns.
+        let rows = self.begin_sync_rows();
+        let content = match file {
+            Some(file) if data_only => file.sync_data().map_err(failed("sync")),
+            Some(file) => file.sync_all().map_err(failed("sync")),
+            None => Ok(()),
+        };
+        let name = match unnamed.filter(|_| !self.is_discarded()) {
+            Some((local, number)) => self.sync_name(local, number),
+            None => Ok(()),
+        };
+        rows.map_or(Ok(()), |ticket| self.shared.end_commit(ticket))?;
+        content.and(name)
+    }
+
+    fn sync_name(&self, local: u64, number: u64) -> Result<(), LiveError> {
+        self.shared.uppers.sync_name(self.number, number)?;
+        if let Some(Node { body: Body::Upper(upper), .. }) = self.lock().nodes.get_mut(&local)
+            && upper.number == number
+        {
+            upper.named = true;
         }
-        if let Some((local, number)) = unnamed.filter(|_| !self.is_discarded()) {
-            self.shared.uppers.sync_name(self.number, number)?;
-            if let Some(Node { body: Body::Upper(upper), .. }) = self.lock().nodes.get_mut(&local)
-                && upper.number == number
-            {
-                upper.named = true;
-            }
-        }
-        self.sync_rows()
+        Ok(())
     }
 
     /// Makes everything done in the volume before durable (fsync of a directory).
@@ -409,14 +422,16 @@ impl Volume {
         self.sync_rows()
     }
 
-    /// Commits, unless nothing is uncommitted: size and time of a file being written are not in a row.
     fn sync_rows(&self) -> Result<(), LiveError> {
+        self.begin_sync_rows().map_or(Ok(()), |ticket| self.shared.end_commit(ticket))
+    }
+
+    /// Asks for a commit, unless nothing is uncommitted: size and time of a file being written are not in a row.
+    fn begin_sync_rows(&self) -> Option<Ticket> {
         let state = self.state.lock();
-        if state.pending.is_empty() && state.committing.is_empty() {
-            return Ok(());
-        }
+        let nothing = state.pending.is_empty() && state.committing.is_empty();
         drop(state);
-        self.shared.commit()
+        if nothing { None } else { Some(self.shared.begin_commit()) }
     }
 }
 
