@@ -165,7 +165,8 @@ impl Daemon {
         let split = layout::split(&self.store.trees, &whole, new.name, &snapshot.data)?;
         // What a record refers to is durable before the record is.
         self.store.trees.objects.flush()?;
-        let site = self.store.catalog.write(|tx| {
+        let (site, name) = self.store.catalog.write(|tx| {
+            let number = tx.next_number(&GenerationName::counter(new.name))?;
             let site = Site {
                 name: new.name.clone(),
                 kind: SiteKind::Clone {
@@ -183,10 +184,9 @@ impl Daemon {
                 ..origin.clone()
             };
             tx.put(new.name.as_str(), &site)?;
-            Ok::<_, Failure>(site)
+            Ok::<_, Failure>((site, GenerationName { site: new.name.clone(), number }))
         })?;
         self.show_volume(site.data_volume, &site.data_base, Access::Writable)?;
-        let name = self.reserve_generation(new.name)?;
         if Daemon::is_on_server(&site) {
             let (server, creation) = self.server_of(&origin)?;
             let made = self.announce_database(&name.key(), &site.name, server, creation);

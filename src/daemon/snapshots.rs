@@ -111,7 +111,7 @@ impl Daemon {
     }
 
     /// Stores what was captured as a snapshot that no log lists and nobody browses: what a clone is made of. Durable
-    /// when this returns.
+    /// after a flush of the objects, which whoever refers to it in a record does first.
     pub(super) fn store_unlisted(
         &self,
         caller: &Caller,
@@ -121,9 +121,7 @@ impl Daemon {
         message: &str,
     ) -> Result<SnapshotId, Failure> {
         let objects = &self.store.trees.objects;
-        let id = self.describe(caller, site, generation, captured, message)?.store(objects)?;
-        objects.flush()?;
-        Ok(id)
+        Ok(self.describe(caller, site, generation, captured, message)?.store(objects)?)
     }
 
     fn describe(
