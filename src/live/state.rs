@@ -16,6 +16,9 @@ use crate::trees::{NameKey, Root};
 const CACHED_MAX: usize = 32_768;
 /// How many cached things are considered for dropping at one operation, so that none takes long.
 const CONSIDERED_MAX: usize = 64;
+/// How many are considered for each that comes: more than one, since most have a second chance. Without new ones, what is
+/// kept is kept for a reason, and looking at it again at every operation would cost more than all else.
+const CONSIDERED_PER_NEW: usize = 4;
 
 /// A directory's slots: what its overlay says.
 pub(super) type Slots = BTreeMap<NameKey, Slot>;
@@ -117,6 +120,8 @@ pub(super) struct State {
     queue: VecDeque<Cached>,
     /// Slots in `directories`.
     slots: usize,
+    /// How many are still to be considered for dropping.
+    to_consider: usize,
     pub(super) pending: Batch,
     /// What the commit under way writes.
     pub(super) committing: Batch,
@@ -143,6 +148,7 @@ impl State {
             directories: HashMap::new(),
             queue: VecDeque::new(),
             slots: 0,
+            to_consider: 0,
             pending: Batch::default(),
             committing: Batch::default(),
             stored,
@@ -160,6 +166,7 @@ impl State {
     pub(super) fn insert_node(&mut self, local: u64, node: Node) {
         self.nodes.insert(local, node);
         self.queue.push_back(Cached::Node(local));
+        self.consider(1);
     }
 
     /// Adds a directory's slots to the cache.
@@ -167,6 +174,12 @@ impl State {
         self.slots += slots.len();
         self.directories.insert(directory, slots);
         self.queue.push_back(Cached::Directory(directory));
+        self.consider(1);
+    }
+
+    /// So many came into the cache, or may leave it from now on.
+    pub(super) fn consider(&mut self, count: usize) {
+        self.to_consider = self.to_consider.saturating_add(count.saturating_mul(CONSIDERED_PER_NEW));
     }
 
     /// Whether a commit has yet to write the node's row.
@@ -178,9 +191,14 @@ impl State {
     /// stays.
     pub(super) fn trim(&mut self, cached_max: usize) {
         for _ in 0..CONSIDERED_MAX {
-            if self.nodes.len() + self.directories.len() + self.slots <= cached_max {
+            if self.to_consider == 0 {
                 return;
             }
+            if self.nodes.len() + self.directories.len() + self.slots <= cached_max {
+                self.to_consider = 0;
+                return;
+            }
+            self.to_consider -= 1;
             let Some(cached) = self.queue.pop_front() else { return };
             if let Some(kept) = self.drop_cached(cached) {
                 self.queue.push_back(kept);
@@ -321,7 +339,9 @@ impl State {
 
     /// Ends a commit that succeeded; returns the upper files that nobody refers to any more.
     pub(super) fn end_commit(&mut self) -> Vec<u64> {
-        let Batch { unused, .. } = std::mem::take(&mut self.committing);
+        let Batch { unused, nodes, entries, .. } = std::mem::take(&mut self.committing);
+        // What was kept because it was not committed may go now.
+        self.consider(nodes.len() + entries.len());
         unused.iter().for_each(|number| self.unsynced.forget(*number));
         let (held, free) = unused.into_iter().partition(|number| self.held.contains(number));
         self.held_unused.extend::<Vec<u64>>(held);
