@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,15 @@ pub fn open(path: &Path) -> Result<File, FileError> {
 /// Opens an existing file for reading and writing.
 pub fn open_read_write(path: &Path) -> Result<File, FileError> {
     OpenOptions::new().read(true).write(true).open(path).at("open", path)
+}
+
+/// Has `length` bytes of a file from `offset` read in the background. Advice: nothing depends on it.
+pub fn fetch(file: &File, offset: u64, length: u64) {
+    if let Err(error) =
+        rustix::fs::fadvise(file, offset, NonZeroU64::new(length), rustix::fs::Advice::WillNeed)
+    {
+        log::debug!("reading ahead: {error}");
+    }
 }
 
 /// Creates a file for reading and writing, readable by its owner only; an existing file is an error.

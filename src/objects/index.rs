@@ -15,6 +15,9 @@ use crate::base::tables::{Reader, Tables, TablesError, Writer};
 /// Memory for pages of the index: 10,000,000 objects take about 1 GB of them, and the kernel caches the file too.
 const CACHE_BYTES: usize = 32 << 20;
 
+/// How much of the file is read ahead when it is opened, in bytes: half a million objects.
+const FETCH_BYTES_MAX: u64 = 64 << 20;
+
 const OBJECTS: &str = "objects";
 const PACKS: &str = "packs";
 const STATE: &str = "state";
@@ -106,6 +109,10 @@ impl Index {
             log::warn!("{} was damaged: it is made anew from the packs", path.display());
             files::remove_file(path)?;
             files::remove_file(&damage_mark)?;
+        }
+        // Names are hashes, so it is read at random: at once costs less than bit by bit.
+        if let Ok(file) = files::open(path) {
+            files::fetch(&file, 0, FETCH_BYTES_MAX);
         }
         let tables = match Tables::open(path, CACHE_BYTES) {
             Err(error) if error.is_damaged() => {

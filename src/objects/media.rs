@@ -30,6 +30,8 @@ pub(super) trait PackFile: Send + Sync {
     fn write(&self, bytes: &[u8], offset: u64) -> Result<(), FileError>;
     /// Fills `buffer` from `offset`; the end of the pack is an error.
     fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), FileError>;
+    /// Has the bytes from `offset` read in the background, as far as there are any. Advice: nothing depends on it.
+    fn fetch(&self, _offset: u64, _length: u64) {}
     /// Makes everything written so far durable. After a failure nothing is known about what was written since the
     /// last success, whatever a repetition says.
     fn sync(&self) -> Result<(), FileError>;
@@ -99,6 +101,10 @@ impl PackFile for NativeFile {
 
     fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), FileError> {
         self.file.read_exact_at(buffer, offset).at("read", &self.path)
+    }
+
+    fn fetch(&self, offset: u64, length: u64) {
+        files::fetch(&self.file, offset, length);
     }
 
     fn sync(&self) -> Result<(), FileError> {

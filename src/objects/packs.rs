@@ -27,6 +27,9 @@ use crate::base::FileError;
 /// How many packs are kept open for reading. Ten million objects take some 800 packs.
 const OPEN_PACKS: usize = 512;
 
+/// How much is fetched around a page of a tree, in bytes: some hundred pages, for little more than one.
+const FETCH_BYTES: u64 = 512 << 10;
+
 /// The lengths that packs and buffers have; tests choose small ones.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
@@ -68,6 +71,8 @@ pub(super) struct Packs {
     /// nothing pending looks again when it changed.
     batches: AtomicU64,
     open_packs: RwLock<HashMap<u32, Arc<dyn PackFile>>>,
+    /// The place that was fetched last: pack and number of the run of [`FETCH_BYTES`].
+    fetched: AtomicU64,
 }
 
 /// The answer to where an object is.
@@ -103,6 +108,7 @@ impl Packs {
             appender: Mutex::new(appender),
             batches: AtomicU64::new(0),
             open_packs: RwLock::default(),
+            fetched: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -179,6 +185,17 @@ impl Packs {
             Some(Content::Object { id: found, kind, .. }) if found == id => Some(kind),
             _ => None,
         })
+    }
+
+    /// Has the disk read what lies around an object that was just read: pages of a tree lie next to each other.
+    pub(super) fn fetch_around(&self, location: &Location) {
+        let run = u64::from(location.offset) / FETCH_BYTES;
+        let place = u64::from(location.pack) << 32 | run;
+        if self.fetched.swap(place, Ordering::Relaxed) != place
+            && let Ok(pack) = self.pack(location.pack)
+        {
+            pack.fetch(run * FETCH_BYTES, FETCH_BYTES);
+        }
     }
 
     /// Whether a place holds the header of an object's record, whatever follows it.

@@ -117,6 +117,9 @@ impl Objects {
     /// The content of an object, checked against its name.
     pub fn get(&self, kind: Kind, id: ObjectId) -> Result<Arc<[u8]>, ObjectsError> {
         let (location, stored) = self.packs.read(id)?.ok_or(ObjectsError::Missing { id })?;
+        if kind == Kind::TreePage {
+            self.packs.fetch_around(&location);
+        }
         match stored.header.content {
             Content::Object { id: stored_id, kind: stored_kind, .. }
                 if stored_id == id && stored_kind != kind =>

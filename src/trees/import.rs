@@ -70,21 +70,23 @@ impl Trees {
     /// Objects already stored are not written again, so an interrupted import resumes by being repeated.
     /// The same content always gives the same tree. Extended attributes of symbolic links and named pipes are not
     /// kept. Durable after [`crate::objects::Objects::flush`]; the chunks of a directory's files are stored next
-    /// to each other, in the order of `readdir`.
+    /// to each other, in the order of `readdir`, and the pages of all directories behind them.
     pub fn import(
         &self,
         directory: &Path,
         options: &ImportOptions,
         progress: &(dyn Fn(ImportEvent) + Sync),
     ) -> Result<(Root, ImportReport), TreesError> {
+        let building = self.holding_pages();
         let import = Import {
-            trees: self,
+            trees: &building,
             progress,
             nodes: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             several_names: Mutex::default(),
         };
         let (top, skipped) = walk(&import, directory, &options.exclude)?;
+        building.put_held()?;
         let Node::Directory { tree, totals } = top.node else {
             unreachable!("a walk makes a directory of the directory it starts from")
         };

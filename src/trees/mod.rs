@@ -17,6 +17,7 @@ mod diff;
 mod digest;
 mod entry;
 mod export;
+mod held;
 mod import;
 mod links;
 mod native;

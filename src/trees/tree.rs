@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::cache::PageCache;
 use super::cursor::Cursor;
+use super::held::Held;
 use super::page::{Page, Run};
 use super::{Entry, NameKey, TreeId};
 use crate::base::encoding::EncodingError;
@@ -73,12 +74,14 @@ pub struct Trees {
     /// The objects below.
     pub objects: Arc<Objects>,
     pub(super) cache: PageCache,
+    /// Where new pages go, instead of the store.
+    pub(super) held: Option<Held>,
 }
 
 impl Trees {
     /// Trees over `objects`, keeping at most `cache_bytes_max` of decoded pages.
     pub fn new(objects: Arc<Objects>, cache_bytes_max: usize) -> Trees {
-        Trees { objects, cache: PageCache::new(cache_bytes_max) }
+        Trees { objects, cache: PageCache::new(cache_bytes_max), held: None }
     }
 
     /// The entry under a name.
@@ -152,7 +155,11 @@ impl Trees {
         if let Some(page) = self.cache.get(id) {
             return Ok(page);
         }
-        let page = Arc::new(Page::decode(id, &self.objects.get(Kind::TreePage, id)?)?);
+        let content = match self.held.as_ref().and_then(|held| held.get(id)) {
+            Some(content) => content,
+            None => self.objects.get(Kind::TreePage, id)?,
+        };
+        let page = Arc::new(Page::decode(id, &content)?);
         self.cache.insert(id, Arc::clone(&page));
         Ok(page)
     }

@@ -148,7 +148,11 @@ impl Trees {
     fn store(&self, page: Page, cut: &mut Cut) -> Result<(), TreesError> {
         let last = page.keys().last().expect("a page has at least one item").clone();
         let totals = page.totals();
-        let id: ObjectId = self.objects.put(Kind::TreePage, &page.encode())?;
+        let content = page.encode();
+        let id: ObjectId = match &self.held {
+            Some(held) => held.put(&self.objects, content)?,
+            None => self.objects.put(Kind::TreePage, &content)?,
+        };
         self.cache.insert(id, page.into());
         cut.added.insert(last, Child { page: id, totals });
         Ok(())
