@@ -14,7 +14,9 @@ pub enum EncodingError {
     #[error("the record is damaged: its checksum does not match")]
     Damaged,
     /// Written by a version of sitefs that this one does not know.
-    #[error("the record has format version {found}; this sitefs reads version {known}: use a newer sitefs")]
+    #[error(
+        "the record has format version {found}; this sitefs reads version {known}: use the one that wrote it"
+    )]
     Version {
         /// The version byte found.
         found: u8,
@@ -37,6 +39,16 @@ pub fn encode<T: Serialize>(version: u8, value: &T) -> Vec<u8> {
 
 /// Decodes a record of format `version`, checking its checksum first.
 pub fn decode<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T, EncodingError> {
+    decode_since(version, |_| None, bytes)
+}
+
+/// Decodes a record of format `version`, or of an earlier one that `added_since` knows: it says how many optional
+/// fields such a record lacks at its end.
+pub fn decode_since<T: DeserializeOwned>(
+    version: u8,
+    added_since: impl Fn(u8) -> Option<usize>,
+    bytes: &[u8],
+) -> Result<T, EncodingError> {
     let Some(body_len) = bytes.len().checked_sub(CHECKSUM_LEN).filter(|len| *len > 0) else {
         return Err(EncodingError::Damaged);
     };
@@ -44,10 +56,14 @@ pub fn decode<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T, Encod
     if blake3::hash(body).as_bytes()[..CHECKSUM_LEN] != *checksum {
         return Err(EncodingError::Damaged);
     }
-    if body[0] != version {
-        return Err(EncodingError::Version { found: body[0], known: version });
+    if body[0] == version {
+        return Ok(postcard::from_bytes(&body[1..])?);
     }
-    Ok(postcard::from_bytes(&body[1..])?)
+    match added_since(body[0]) {
+        // An absent value is one zero byte.
+        Some(added) => Ok(postcard::from_bytes(&[&body[1..], &vec![0; added]].concat())?),
+        None => Err(EncodingError::Version { found: body[0], known: version }),
+    }
 }
 
 #[cfg(test)]
@@ -63,6 +79,19 @@ mod tests {
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert!(decode::<(String, u64)>(3, &damaged).is_err());
         }
+    }
+
+    #[test]
+    fn what_an_earlier_version_lacks_is_absent() {
+        let earlier = encode(1, &("site", 42_u64));
+        let added = |version| (version == 1).then_some(2);
+        type Later = (String, u64, Option<u64>, Option<String>);
+        let read: Later = decode_since(2, added, &earlier).unwrap();
+        assert_eq!(read, ("site".to_owned(), 42, None, None));
+        let later = ("site".to_owned(), 42, Some(7), Some("more".to_owned()));
+        assert_eq!(decode_since::<Later>(2, added, &encode(2, &later)).unwrap(), later);
+        let error = decode_since::<Later>(2, added, &encode(3, &later)).unwrap_err();
+        assert!(matches!(error, EncodingError::Version { found: 3, known: 2 }));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::base::encoding::{EncodingError, decode, encode};
+use crate::base::encoding::{EncodingError, decode, decode_since, encode};
 use crate::base::tables::{Prefix, Tables, TablesError, Writer};
 
 /// Memory for pages: a record is some hundred bytes, and there are a few for each snapshot and generation.
@@ -20,6 +20,12 @@ pub trait Record: Serialize + DeserializeOwned {
     const TABLE: &'static str;
     /// The version of the record's encoding.
     const VERSION: u8;
+
+    /// How many fields records of an earlier version lack at the end; they are read as `None`. `None` where such a
+    /// version cannot be read.
+    fn added_since(_version: u8) -> Option<usize> {
+        None
+    }
 }
 
 /// What can go wrong with the catalog.
@@ -51,7 +57,11 @@ pub struct Transaction<'a> {
 }
 
 fn read_record<R: Record>(key: &str, bytes: &[u8]) -> Result<R, CatalogError> {
-    read(R::TABLE, R::VERSION, key, bytes)
+    decode_since(R::VERSION, R::added_since, bytes).map_err(|source| CatalogError::Record {
+        table: R::TABLE,
+        key: key.to_owned(),
+        source,
+    })
 }
 
 fn read<T: DeserializeOwned>(
@@ -249,7 +259,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "the record notes/a cannot be read: the record has format version 2; this sitefs reads version 1: \
-             use a newer sitefs"
+             use the one that wrote it"
         );
         assert!(catalog.list::<Note>("").is_err());
     }

@@ -261,9 +261,6 @@ pub struct Run {
     pub from: GenerationName,
     /// The generation made; set before it is made.
     pub to: Option<GenerationName>,
-    /// In place: the generation that the snapshot of what was held is restored to when it is taken back; set before
-    /// it is made.
-    pub restored: Option<GenerationName>,
     /// The rehearsal's clone.
     pub clone: SiteName,
     /// The generation of the clone, once it is made.
@@ -290,8 +287,6 @@ pub struct Run {
     pub switched: Option<Timestamp>,
     /// When writes were accepted again.
     pub released: Option<Timestamp>,
-    /// How long the backup's snapshot took, in seconds: another is taken while writes are held.
-    pub capture_seconds: Option<f64>,
     /// How long the rehearsal says that writes are held, in seconds.
     pub window_seconds_expected: Option<f64>,
     /// Whether the new generation may have taken writes that a switch back would leave behind: a hold did not
@@ -299,11 +294,21 @@ pub struct Run {
     pub exposed: bool,
     /// A snapshot of what the new generation held when it was switched back from after it had taken writes.
     pub left_behind: Option<SnapshotId>,
+    /// In place: the generation that the snapshot of what was held is restored to when it is taken back; set before
+    /// it is made.
+    pub restored: Option<GenerationName>,
+    /// How long the backup's snapshot took, in seconds: another is taken while writes are held.
+    pub capture_seconds: Option<f64>,
 }
 
 impl Record for Run {
     const TABLE: &'static str = "runs";
     const VERSION: u8 = 2;
+
+    fn added_since(version: u8) -> Option<usize> {
+        // `restored` and `capture_seconds`.
+        (version == 1).then_some(2)
+    }
 }
 
 impl Run {

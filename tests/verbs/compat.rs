@@ -52,7 +52,10 @@ fn summary(directory: &str, contents: &str) -> String {
 fn make_a_store_for_later() {
     let name = std::env::var("SITEFS_COMPAT").expect("SITEFS_COMPAT says what it is to be called");
     let bench = Bench::new();
+    let recipe = bench.read("recipes/shop.toml") + "[update]\ncommands = ['true']\n";
+    bench.write("recipes/shop.toml", &recipe);
     bench.platform("one");
+    bench.platform("two");
     for directory in ["original/files/many", "original/files/empty", "original/database"] {
         fs::create_dir_all(bench.path(directory)).unwrap();
     }
@@ -73,6 +76,8 @@ fn make_a_store_for_later() {
     bench.sql("root/sites/shop/database/site.sqlite", "insert into note values ('two')");
     bench.json(&["snapshot", "shop", "--tag", "second", "-m", "with changes"]);
     bench.json(&["clone", "shop", "copy", "--from", "shop@first"]);
+    bench.json(&["update", "shop", "--platform", "two"]);
+    bench.json(&["rollback", "shop"]);
     // What no snapshot has.
     bench.write("root/sites/shop/files/many/new", "only live\n");
     fs::rename(bench.path("root/sites/shop/files/many/9"), bench.path("root/sites/shop/files/nine")).unwrap();
@@ -80,6 +85,7 @@ fn make_a_store_for_later() {
     for directory in seen(&bench) {
         expected.push_str(&summary(&directory, &contents(&bench, &directory)));
     }
+    expected.push_str(&runs(&bench));
     bench.stop();
     let archive = bench.text("archive");
     let store = bench.text("store");
@@ -91,6 +97,13 @@ fn make_a_store_for_later() {
     let packed = zstd::encode_all(&fs::read(&archive).unwrap()[..], 19).unwrap();
     fs::write(compat().join(format!("{name}.tar.zst")), packed).unwrap();
     fs::write(compat().join(format!("{name}.txt")), expected).unwrap();
+}
+
+/// The updates of the site, a line each.
+fn runs(bench: &Bench) -> String {
+    let site = bench.json(&["site", "show", "shop"]);
+    let runs = site["runs"].as_array().unwrap();
+    runs.iter().map(|run| format!("{} {}\n", run["what"], run["state"])).collect()
 }
 
 /// The directories that are compared.
@@ -129,6 +142,7 @@ fn a_store_of_each_earlier_format_is_read_verified_and_written() {
             assert!(expected.contains(&summary), "{name}: {directory} is now\n{contents}");
             found.push_str(&summary);
         }
+        found.push_str(&runs(&bench));
         assert_eq!(found, expected, "{name}");
         // It goes on as a store of its own.
         bench.write("root/data/shop/files/many/later", "later\n");
