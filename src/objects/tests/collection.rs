@@ -122,38 +122,51 @@ impl Model<'_> {
 
 #[test]
 fn whatever_happens_beside_a_collection_nothing_that_is_referred_to_is_lost() {
-    let mut crashes = 0;
-    for seed in 0..12 {
-        let rig = Rig::new();
-        let objects = rig.open().unwrap();
-        let mut model = Model {
-            rig: &rig,
-            objects: &objects,
-            numbers: Numbers::new(seed << 32),
-            records: Vec::new(),
-            commands: Vec::new(),
-            crashes: 0,
-        };
-        for _ in 0..4 {
-            (0..40).for_each(|_| model.step(true));
-            model.collect();
+    let next = AtomicU64::new(0);
+    let crashes = AtomicU64::new(0);
+    let work = || {
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < 12) {
+            crashes.fetch_add(collect_beside_commands(seed), Ordering::Relaxed);
         }
-        model.commands.clear();
-        // Nobody is there any more: what is left is what is referred to, and little of the packs is unused.
-        let collection = objects.prepare_collection().unwrap();
-        let referred = collection.begin(Duration::ZERO, || model.referred()).unwrap();
-        referred.iter().for_each(|number| assert!(collection.reach(id_of(*number))));
-        let swept = collection.sweep(&mut |_| ()).unwrap();
-        collection.compact(&swept, &mut |_| ()).unwrap();
-        drop(collection);
-        assert_eq!(objects.usage().objects, referred.len() as u64, "seed {seed}");
-        check_has(&objects, &referred, "at the end");
-        check_sound(&objects, "at the end");
-        let on_disk: u64 = rig.disk.lengths().iter().sum();
-        assert!(on_disk <= objects.usage().stored_bytes * 4 / 3 + 1000, "seed {seed}: {on_disk} bytes");
-        crashes += model.crashes;
-    }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    let crashes = crashes.into_inner();
     assert!(crashes > 50, "{crashes} crashes are too few");
+}
+
+/// Collects four times while commands go on, and once when none does; how often a crash was looked at.
+fn collect_beside_commands(seed: u64) -> u64 {
+    let rig = Rig::new();
+    let objects = rig.open().unwrap();
+    let mut model = Model {
+        rig: &rig,
+        objects: &objects,
+        numbers: Numbers::new(seed << 32),
+        records: Vec::new(),
+        commands: Vec::new(),
+        crashes: 0,
+    };
+    for _ in 0..4 {
+        (0..40).for_each(|_| model.step(true));
+        model.collect();
+    }
+    model.commands.clear();
+    // Nobody is there any more: what is left is what is referred to, and little of the packs is unused.
+    let collection = objects.prepare_collection().unwrap();
+    let referred = collection.begin(Duration::ZERO, || model.referred()).unwrap();
+    referred.iter().for_each(|number| assert!(collection.reach(id_of(*number))));
+    let swept = collection.sweep(&mut |_| ()).unwrap();
+    collection.compact(&swept, &mut |_| ()).unwrap();
+    drop(collection);
+    assert_eq!(objects.usage().objects, referred.len() as u64, "seed {seed}");
+    check_has(&objects, &referred, "at the end");
+    check_sound(&objects, "at the end");
+    let on_disk: u64 = rig.disk.lengths().iter().sum();
+    assert!(on_disk <= objects.usage().stored_bytes * 4 / 3 + 1000, "seed {seed}: {on_disk} bytes");
+    model.crashes
 }
 
 #[test]
