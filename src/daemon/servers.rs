@@ -161,17 +161,23 @@ impl Daemon {
     /// Whether another generation has the same database on a server.
     pub(super) fn is_database_shared(&self, name: &GenerationName) -> Result<bool, Failure> {
         let key = name.key();
-        let Some(database) = self.server_database(name)? else { return Ok(false) };
-        let all = self.store.catalog.list::<ServerDatabase>("")?;
-        Ok(all.iter().any(|(other, found)| *other != key && found.at == database.at))
+        match self.server_database(name)? {
+            Some(database) => self.is_named_elsewhere(&key, &database),
+            None => Ok(false),
+        }
     }
 
-    /// Takes the database of a generation off its server, unless another has the same. Where that cannot be now, its record stays, `status` tells of
-    /// it, and the next start tries again.
+    /// Whether a record other than that of `key` names the same database.
+    fn is_named_elsewhere(&self, key: &str, database: &ServerDatabase) -> Result<bool, Failure> {
+        let all = self.store.catalog.list::<ServerDatabase>("")?;
+        Ok(all.iter().any(|(other, found)| other != key && found.at == database.at))
+    }
+
+    /// Takes the database of a generation off its server, unless another has the same. Where that cannot be now, its
+    /// record stays, `status` tells of it, and the next start tries again.
     pub(super) fn drop_database(&self, key: &str) -> Result<(), Failure> {
         let Some(database) = self.store.catalog.get::<ServerDatabase>(key)? else { return Ok(()) };
-        let all = self.store.catalog.list::<ServerDatabase>("")?;
-        if all.iter().any(|(other, found)| other != key && found.at == database.at) {
+        if self.is_named_elsewhere(key, &database)? {
             return self.store.catalog.write(|tx| Ok(tx.remove::<ServerDatabase>(key).map(drop)?));
         }
         match database.drop() {
