@@ -27,13 +27,11 @@ fn whatever_was_acknowledged_survives_a_power_cut() {
     let recorder = Recorder::start(&place.path("recording"), DISK_BYTES);
     let disk = Mounted::mount(&recorder.disk(), &place.path("disk"), true);
     let begun = recorder.position();
-    let position = || recorder.position();
-    let mut workload = Workload::new(&place, &position, seed);
-    workload.set_up().unwrap();
+    let mut workload = Workload::begin_at(&place, Box::new(|| recorder.position()), seed);
     for step in 0..(cuts * STEPS_PER_CUT).clamp(STEPS_MIN, STEPS_MAX) {
         workload.step().unwrap_or_else(|error| panic!("step {step}: {error}"));
     }
-    let ledger = std::mem::take(&mut workload.ledger);
+    let ledger = workload.end();
     let end = recorder.position();
     place.kill();
     place.unmount();

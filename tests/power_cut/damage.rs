@@ -1,6 +1,5 @@
 //! A bit of one of the store's files flips.
 
-use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,7 @@ use crate::place::Place;
 use crate::workload::Workload;
 
 /// A kind of file, by a part of its path in the store.
-const KINDS: [&str; 5] =
+pub(crate) const KINDS: [&str; 5] =
     ["objects/packs/", "objects/plain/", "objects/index.redb", "catalog.redb", "live/live.redb"];
 
 const STEPS: usize = 70;
@@ -43,20 +42,7 @@ fn a_flipped_bit_is_found_and_named_and_never_served() {
     let seed = seed();
     let flips = rounds("SITEFS_TEST_FLIPS", 25);
     let place = Place::new();
-    let count = Cell::new(0);
-    let position = || {
-        count.set(count.get() + 1);
-        count.get()
-    };
-    let mut workload = Workload::new(&place, &position, seed);
-    workload.set_up().unwrap();
-    fs::write(place.site("files/picture"), Numbers::new(seed).bytes(1_300_000)).unwrap();
-    for _ in 0..STEPS {
-        workload.step().unwrap();
-    }
-    place.done(&["snapshot", "shop"]);
-    place.stop().unwrap();
-    let ledger = workload.ledger;
+    let ledger = Workload::history(&place, seed, STEPS);
     let store = place.path("disk/store");
     let pristine = place.path("recording/pristine");
     run("cp", &["-a", store.to_str().unwrap(), pristine.to_str().unwrap()]);

@@ -1,12 +1,11 @@
 //! The disk under the store refuses to be read or written.
 
-use std::cell::Cell;
 use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use crate::check::{check, readable, settle};
-use crate::damage::files;
+use crate::check::{check, readable};
+use crate::damage::{KINDS, files};
 use crate::disk::{Mounted, extents};
 use crate::numbers::{Numbers, rounds, seed};
 use crate::place::Place;
@@ -14,10 +13,6 @@ use crate::recorder::{Access, EVERYTHING, Recorder};
 use crate::workload::Workload;
 
 const DISK_BYTES: u64 = 192 << 20;
-
-/// A kind of file, by a part of its path in the store.
-const KINDS: [&str; 5] =
-    ["objects/packs/", "objects/plain/", "objects/index.redb", "catalog.redb", "live/live.redb"];
 
 /// How much becomes unreadable, in bytes.
 const BLOCK_BYTES: u64 = 4096;
@@ -54,20 +49,7 @@ fn what_cannot_be_read_is_told_and_all_is_right_when_it_can_be_again() {
     let place = Place::new();
     let mut recorder = Recorder::start(&place.path("recording"), DISK_BYTES);
     let disk = Mounted::mount(&recorder.disk(), &place.path("disk"), true);
-    let count = Cell::new(0);
-    let position = || {
-        count.set(count.get() + 1);
-        count.get()
-    };
-    let mut workload = Workload::new(&place, &position, seed);
-    workload.set_up().unwrap();
-    fs::write(place.site("files/picture"), Numbers::new(seed).bytes(1_300_000)).unwrap();
-    for _ in 0..STEPS {
-        workload.step().unwrap();
-    }
-    place.done(&["snapshot", "shop"]);
-    place.stop().unwrap();
-    let ledger = workload.ledger;
+    let ledger = Workload::history(&place, seed, STEPS);
     let mut numbers = Numbers::new(seed ^ 5);
     let (mut found, mut refused) = (0, 0);
     disk.unmount();
@@ -135,13 +117,7 @@ fn what_cannot_be_written_is_told_and_what_was_acknowledged_is_there() {
     let place = Place::new();
     let mut recorder = Recorder::start(&place.path("recording"), DISK_BYTES);
     let mut disk = Mounted::mount(&recorder.disk(), &place.path("disk"), true);
-    let count = Cell::new(0);
-    let position = || {
-        count.set(count.get() + 1);
-        count.get()
-    };
-    let mut workload = Workload::new(&place, &position, seed);
-    workload.set_up().unwrap();
+    let mut workload = Workload::begin(&place, seed);
     let parts = [
         Part::Kind("live/live.redb"),
         Part::Kind("objects/packs/"),
@@ -179,7 +155,7 @@ fn what_cannot_be_written_is_told_and_what_was_acknowledged_is_there() {
             std::thread::sleep(std::time::Duration::from_millis(1500));
             let _ = place.sitefs(&["update", "shop", "--abort"]);
             fs::File::open(place.site("files")).and_then(|directory| directory.sync_all()).unwrap();
-            settle(&place, &mut workload.ledger, position());
+            workload.settle();
             for _ in 0..4 {
                 workload.step().unwrap_or_else(|error| panic!("{context}: healed: {error}"));
             }
@@ -192,10 +168,10 @@ fn what_cannot_be_written_is_told_and_what_was_acknowledged_is_there() {
         recorder.heal();
         disk = Mounted::mount(&recorder.disk(), &place.path("disk"), false);
         place.serve().unwrap_or_else(|error| panic!("{context}: again: {error}"));
-        let faults = check(&place, &workload.ledger, position(), &mut numbers).0;
+        let faults = workload.faults(&mut numbers);
         assert!(faults.is_empty(), "{context}: again:\n  {}", faults.join("\n  "));
         let _ = place.sitefs(&["update", "shop", "--abort"]);
-        settle(&place, &mut workload.ledger, position());
+        workload.settle();
     }
     place.stop().unwrap();
     place.unmount();

@@ -1,11 +1,9 @@
 //! The disk is full, at one amount of free space after another.
 
-use std::cell::Cell;
 use std::fs::{self, OpenOptions};
 
 use rustix::fs::FallocateFlags;
 
-use crate::check::{check, readable, settle};
 use crate::disk::Mounted;
 use crate::numbers::{Numbers, rounds, seed};
 use crate::place::Place;
@@ -35,13 +33,7 @@ fn a_full_disk_is_told_and_all_is_right_when_there_is_room_again() {
     let image = place.path("recording/image");
     OpenOptions::new().write(true).create_new(true).open(&image).unwrap().set_len(DISK_BYTES).unwrap();
     let disk = Mounted::mount(&image, &place.path("disk"), true);
-    let count = Cell::new(0);
-    let position = || {
-        count.set(count.get() + 1);
-        count.get()
-    };
-    let mut workload = Workload::new(&place, &position, seed);
-    workload.set_up().unwrap();
+    let mut workload = Workload::begin(&place, seed);
     let mut numbers = Numbers::new(seed ^ 3);
     let mut refused = 0;
     for point in 0..points {
@@ -59,28 +51,28 @@ fn a_full_disk_is_told_and_all_is_right_when_there_is_room_again() {
             if let Err(error) = workload.step() {
                 assert!(is_clear(&error), "{keep_free} bytes free: {error}");
                 refused += 1;
-                settle(&place, &mut workload.ledger, position());
+                workload.settle();
             }
-            let faults = readable(&place, &workload.ledger, position()).0;
+            let faults = workload.unreadable();
             assert!(faults.is_empty(), "{keep_free} bytes free:\n  {}", faults.join("\n  "));
         }
         fs::remove_file(&filler).unwrap();
         // What was refused may be half done where only a person can end it.
         let _ = place.sitefs(&["update", "shop", "--abort"]);
-        settle(&place, &mut workload.ledger, position());
+        workload.settle();
         // The first commit after there is room may still be under way.
         std::thread::sleep(std::time::Duration::from_millis(1500));
         for _ in 0..2 {
             workload.step().unwrap_or_else(|error| panic!("with room again, after {keep_free}: {error}"));
         }
-        let faults = check(&place, &workload.ledger, position(), &mut numbers).0;
+        let faults = workload.faults(&mut numbers);
         assert!(faults.is_empty(), "with room again, after {keep_free}:\n  {}", faults.join("\n  "));
         if point % 5 == 4 {
             place.kill();
             place.serve().unwrap();
-            let faults = check(&place, &workload.ledger, position(), &mut numbers).0;
+            let faults = workload.faults(&mut numbers);
             assert!(faults.is_empty(), "killed after {keep_free}:\n  {}", faults.join("\n  "));
-            settle(&place, &mut workload.ledger, position());
+            workload.settle();
         }
     }
     place.stop().unwrap();

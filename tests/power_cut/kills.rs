@@ -1,11 +1,9 @@
 //! The daemon is killed at random moments of the workload.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::check::{check, settle};
 use crate::numbers::{Numbers, rounds, seed};
 use crate::place::{Place, Synchronous};
 use crate::workload::Workload;
@@ -18,15 +16,9 @@ fn whatever_was_acknowledged_survives_a_kill() {
     let seed = seed();
     let kills = rounds("SITEFS_TEST_KILLS", 8);
     let place = Place::new();
-    let count = Cell::new(0);
-    let position = || {
-        count.set(count.get() + 1);
-        count.get()
-    };
-    let mut workload = Workload::new(&place, &position, seed);
+    let mut workload = Workload::begin(&place, seed);
     // A kill takes nothing from an application that does not ask for more than SQLite does by itself.
     workload.synchronous = Synchronous::Default;
-    workload.set_up().unwrap();
     let mut numbers = Numbers::new(seed ^ 2);
     let mut interrupted = 0;
     for kill in 0..kills {
@@ -47,13 +39,13 @@ fn whatever_was_acknowledged_survives_a_kill() {
         }
         place.kill();
         place.serve().unwrap_or_else(|error| panic!("kill {kill}: {error}"));
-        let faults = check(&place, &workload.ledger, position(), &mut numbers).0;
+        let faults = workload.faults(&mut numbers);
         assert!(faults.is_empty(), "kill {kill}:\n  {}", faults.join("\n  "));
         // An update that was interrupted is for a person to end, one way or the other.
         let way = if numbers.below(2) == 0 { "--resume" } else { "--abort" };
         let ended = place.sitefs(&["update", "shop", way]);
         assert!([0, 2].contains(&ended.exit), "kill {kill}: {way}: {}", ended.stderr);
-        settle(&place, &mut workload.ledger, position());
+        workload.settle();
     }
     place.stop().unwrap();
     eprintln!("{kills} kills survived, {interrupted} of them in the middle of something");

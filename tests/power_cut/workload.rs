@@ -1,10 +1,12 @@
 //! What sites and administrators do, in random order, and what of it was acknowledged.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::check;
 use crate::ledger::{Ledger, Snapshot};
 use crate::numbers::Numbers;
 use crate::place::{Place, Synchronous, sqlite_with};
@@ -19,7 +21,7 @@ const STEPS_BESIDE_GC: usize = 4;
 pub(crate) struct Workload<'a> {
     place: &'a Place,
     /// How far it is; what was acknowledged at a position is there after any cut behind it.
-    position: &'a dyn Fn() -> u64,
+    position: Box<dyn Fn() -> u64 + 'a>,
     numbers: Numbers,
     pub(crate) ledger: Ledger,
     count: u64,
@@ -49,23 +51,70 @@ fn sync_directory(path: &Path) -> Done {
 }
 
 impl<'a> Workload<'a> {
-    pub(crate) fn new(place: &'a Place, position: &'a dyn Fn() -> u64, seed: u64) -> Workload<'a> {
-        Workload {
+    /// Sets the place up. Positions count what was asked and acknowledged.
+    pub(crate) fn begin(place: &'a Place, seed: u64) -> Workload<'a> {
+        let count = Cell::new(0);
+        let next = move || {
+            count.set(count.get() + 1);
+            count.get()
+        };
+        Workload::begin_at(place, Box::new(next), seed)
+    }
+
+    /// Sets the place up. Positions are whatever `position` says and never goes back.
+    pub(crate) fn begin_at(place: &'a Place, position: Box<dyn Fn() -> u64 + 'a>, seed: u64) -> Workload<'a> {
+        let mut workload = Workload {
             place,
             position,
             numbers: Numbers::new(seed),
             ledger: Ledger::default(),
             count: 0,
             synchronous: Synchronous::Extra,
+        };
+        workload.set_up().unwrap();
+        workload
+    }
+
+    /// A stopped place with a file of each kind in its store: it was set up, had `steps` steps and a snapshot. What was
+    /// acknowledged.
+    pub(crate) fn history(place: &'a Place, seed: u64, steps: usize) -> Ledger {
+        let mut workload = Workload::begin(place, seed);
+        fs::write(place.site("files/picture"), Numbers::new(seed).bytes(1_300_000)).unwrap();
+        for _ in 0..steps {
+            workload.step().unwrap();
         }
+        place.done(&["snapshot", "shop"]);
+        place.stop().unwrap();
+        workload.end()
     }
 
     fn at(&self) -> u64 {
         (self.position)()
     }
 
+    /// What was asked and acknowledged until the end.
+    pub(crate) fn end(self) -> Ledger {
+        self.ledger
+    }
+
+    /// What is wrong with all that was done until now.
+    pub(crate) fn faults(&self, numbers: &mut Numbers) -> Vec<String> {
+        check::check(self.place, &self.ledger, self.at(), numbers).0
+    }
+
+    /// What of it cannot be read, or is not what it must be.
+    pub(crate) fn unreadable(&self) -> Vec<String> {
+        check::readable(self.place, &self.ledger, self.at()).0
+    }
+
+    /// Whatever was begun and not acknowledged is what is found now.
+    pub(crate) fn settle(&mut self) {
+        let position = self.at();
+        check::settle(self.place, &mut self.ledger, position);
+    }
+
     /// Makes the store, starts the daemon, adds platforms and imports the site.
-    pub(crate) fn set_up(&mut self) -> Done {
+    fn set_up(&mut self) -> Done {
         self.ledger.begin("store", Some("made".to_owned()), self.at());
         self.place.done(&["init"]);
         self.ledger.acknowledge("store", self.at());
