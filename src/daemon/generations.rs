@@ -117,7 +117,7 @@ impl Daemon {
         let live_access = self.live_access(&self.site(site)?);
         let old_volume = self.volume(old.volume)?;
         let new_volume = self.volume(new.volume)?;
-        let closed = self.set_database_writable(&new_name, true);
+        let closed = self.set_database_writable(&new_name, live_access == Access::Writable);
         // One that both have is not closed: it is what the new generation writes to.
         let (old_database, new_database) =
             (self.server_database(&old_name)?, self.server_database(&new_name)?);
@@ -130,8 +130,7 @@ impl Daemon {
             false => closed.and_then(|()| self.set_database_writable(&old_name, false)),
         };
         if let Err(failure) = closed.and_then(|()| still_held()) {
-            self.reopen(&old_name, &old_volume);
-            old_volume.set_access(live_access);
+            self.reopen(&old_name, &old_volume, live_access);
             return Err(failure);
         }
         new_volume.set_access(live_access);
@@ -155,18 +154,17 @@ impl Daemon {
         });
         if let Err(failure) = switched {
             new_volume.set_access(access(new.state));
-            self.reopen(&old_name, &old_volume);
-            old_volume.set_access(live_access);
+            self.reopen(&old_name, &old_volume, live_access);
             return Err(failure);
         }
         self.publish()?;
         Ok(started.elapsed().as_secs_f64())
     }
 
-    /// Lets a generation be written to again that stays live.
-    fn reopen(&self, name: &GenerationName, volume: &Volume) {
-        volume.set_access(Access::Writable);
-        if let Err(failure) = self.set_database_writable(name, true) {
+    /// Gives a generation that stays live the access it had.
+    fn reopen(&self, name: &GenerationName, volume: &Volume, access: Access) {
+        volume.set_access(access);
+        if let Err(failure) = self.set_database_writable(name, access == Access::Writable) {
             log::error!("{name} stays live, but its database takes no writes: {}", failure.message);
         }
     }

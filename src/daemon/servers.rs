@@ -19,6 +19,7 @@ use crate::database::{
     Summary,
 };
 use crate::history::{DatabaseSnapshot, Record};
+use crate::live::Access;
 use crate::objects::{FileContent, Objects};
 use crate::site::{DatabaseFacts, Generation, GenerationName, GenerationState, Site};
 
@@ -189,20 +190,31 @@ impl Daemon {
         Ok(())
     }
 
-    /// For the start: drops the databases that no generation has, and lets live sites write to theirs, which a crash in
-    /// the middle of a switch may have forbidden.
+    /// For the start: drops the databases that no generation has, and lets live sites write to theirs, or not, as a
+    /// crash in the middle of a switch or of `readonly` may have left it otherwise.
     pub(super) fn settle_databases(&self) -> Result<(), Failure> {
         for (key, database) in self.store.catalog.list::<ServerDatabase>("")? {
             match self.store.catalog.get::<Generation>(&key)? {
                 None => self.drop_database(&key)?,
-                Some(generation) if generation.state == GenerationState::Live && database.is_closed => {
-                    if let Err(failure) = self.set_database_writable(&generation.name, true) {
-                        log::error!("{} takes no writes: {}", generation.name, failure.message);
+                Some(generation) if generation.state == GenerationState::Live => {
+                    if let Err(failure) = self.settle_live_database(&generation.name, &database) {
+                        log::error!("the database of {} is not as it should be: {failure}", generation.name);
                     }
                 }
                 Some(_) => {}
             }
         }
+        Ok(())
+    }
+
+    fn settle_live_database(&self, name: &GenerationName, database: &ServerDatabase) -> Result<(), Failure> {
+        if self.live_access(&self.site(&name.site)?) == Access::Writable {
+            return self.set_database_writable(name, true);
+        }
+        self.set_database_writable(name, false)?;
+        // The hold that kept connections from before from writing has ended with the daemon. What they were made for
+        // has lost its files with the mount.
+        database.end_sessions(&database.sessions()?);
         Ok(())
     }
 

@@ -129,8 +129,10 @@ impl Daemon {
         if !recipe.locks_database() {
             return self.wait_for_last_writers(&live);
         }
-        // Nobody is in the middle of a transaction when the volume changes.
+        // Nobody is in the middle of a transaction when the volume changes. A server's database takes no writes from
+        // connections made from here on; those from before stay under the hold until they end.
         let hold = self.hold_writes(&live)?;
+        self.set_database_writable(&live.name, false)?;
         volume.set_access(Access::ReadOnly);
         self.release_when_drained(hold);
         Ok(())
@@ -141,6 +143,8 @@ impl Daemon {
             return Ok(());
         }
         let live = self.live_generation(&site.name)?;
+        // A server may not answer: then nothing has changed.
+        self.set_database_writable(&live.name, true)?;
         self.volume(live.volume)?.set_access(Access::Writable);
         match &self.recipe(site)?.readonly {
             Some(mode) => self.run_recipe_command(site, &live.name, &mode.off, "", &mut |_| ()),

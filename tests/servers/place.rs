@@ -52,6 +52,13 @@ $database = new PDO(
   $settings['user'], $settings['password'], [PDO::ATTR_ERRMODE => PDO::ERRMODE_EXCEPTION]);
 switch ($argv[1]) {
   case 'add': $database->prepare('INSERT INTO note (text) VALUES (?)')->execute([$argv[2]]); break;
+  case 'add-slowly':
+    $database->beginTransaction();
+    $database->prepare('INSERT INTO note (text) VALUES (?)')->execute([$argv[2]]);
+    touch("$argv[3].begun");
+    while (!file_exists($argv[3])) { usleep(10000); clearstatcache(); }
+    $database->commit();
+    break;
   case 'list':
     foreach ($database->query('SELECT text FROM note ORDER BY id') as $note) { echo $note['text'], "\n"; }
     break;

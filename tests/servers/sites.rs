@@ -235,6 +235,58 @@ fn an_update_in_place_that_is_killed_half_way_is_restored() {
 }
 
 #[test]
+fn the_database_of_a_read_only_site_takes_no_writes() {
+    both(|place| {
+        place.import();
+        let closed = |when: &str| {
+            assert!(place.visit("site", &["add", when]).is_err(), "{when}");
+            assert_eq!(place.notes("site"), ["first"], "{when}");
+        };
+        place.done(&["readonly", "site", "on"]);
+        closed("while it is read-only");
+        place.kill();
+        // As a crash in the middle of `readonly` leaves it.
+        let own = place.databases().remove(0);
+        place.server.sql(
+            "",
+            &if place.server.url("").starts_with("mariadb") {
+                format!("GRANT ALL PRIVILEGES ON `{own}`.* TO `{own}`@localhost;")
+            } else {
+                format!("ALTER ROLE {own} RESET default_transaction_read_only;")
+            },
+        );
+        place.serve();
+        closed("after a crash");
+        place.done(&["update", "site", "--platform", "two"]);
+        closed("after an update");
+        place.done(&["rollback", "site"]);
+        closed("after a rollback");
+        place.done(&["readonly", "site", "off"]);
+        place.visit("site", &["add", "second"]).unwrap();
+
+        // The daemon dies while it waits for a transaction that is under way, before the server was told.
+        let (go_on, begun) = (place.path("go-on"), place.path("go-on.begun"));
+        std::thread::scope(|scope| {
+            let slow = scope.spawn(|| place.visit("site", &["add-slowly", "third", go_on.to_str().unwrap()]));
+            wait_until("a transaction is under way", || begun.exists());
+            let closing = scope.spawn(|| place.sitefs(&["readonly", "site", "on"]).0);
+            wait_until("the window is open", || place.path("root/windows/site/refuse").exists());
+            place.kill();
+            assert_ne!(closing.join().unwrap(), 0);
+            place.serve();
+            fs::write(&go_on, "").unwrap();
+            assert!(slow.join().unwrap().is_err(), "it was refused, and told so");
+        });
+        assert_eq!(place.notes("site"), ["first", "second"]);
+        assert!(place.visit("site", &["add", "fourth"]).is_err());
+        place.done(&["readonly", "site", "off"]);
+        place.visit("site", &["add", "fifth"]).unwrap();
+        assert_eq!(place.notes("site"), ["first", "second", "fifth"]);
+        assert_eq!(place.problems(), Vec::<String>::new());
+    });
+}
+
+#[test]
 fn what_a_crash_leaves_is_dropped_and_what_is_unknown_is_told() {
     both(|place| {
         place.import();

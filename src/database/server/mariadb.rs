@@ -126,12 +126,14 @@ pub(super) fn writable(database: &ServerDatabase) -> String {
     format!("GRANT ALL PRIVILEGES ON {}.* TO {};\n", pattern(database), account(database))
 }
 
-/// For connections from now on; who is connected keeps what he had.
+/// For connections from now on; who is connected keeps what he had. Reading is never taken away meanwhile, as a
+/// live site may be read at this moment.
 pub(super) fn read_only(database: &ServerDatabase) -> String {
-    let (pattern, account) = (pattern(database), account(database));
     format!(
-        "REVOKE ALL PRIVILEGES ON {pattern}.* FROM {account}; GRANT SELECT, SHOW VIEW, EXECUTE, CREATE TEMPORARY \
-         TABLES ON {pattern}.* TO {account};\n"
+        "REVOKE INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER, LOCK TABLES, CREATE VIEW, CREATE \
+         ROUTINE, ALTER ROUTINE, EVENT, TRIGGER /*M!100500 , DELETE HISTORY */ ON {}.* FROM {};\n",
+        pattern(database),
+        account(database)
     )
 }
 
