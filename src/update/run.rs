@@ -54,43 +54,14 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// The steps, in order.
-    pub fn steps(self) -> &'static [StepKind] {
+    /// The steps, in order: the rehearsal is the same, what follows while writes are held is not.
+    pub fn steps(self) -> Vec<StepKind> {
         use StepKind::*;
-        match self {
-            Strategy::Switch => &[
-                Backup,
-                Clone,
-                RehearseUpdate,
-                RehearseChecks,
-                Compare,
-                Discard,
-                Hold,
-                Freeze,
-                Prepare,
-                Update,
-                Checks,
-                Switch,
-                LiveChecks,
-                Release,
-            ],
-            Strategy::InPlace => &[
-                Backup,
-                Clone,
-                RehearseUpdate,
-                RehearseChecks,
-                Compare,
-                Discard,
-                Hold,
-                Freeze,
-                Prepare,
-                Switch,
-                Update,
-                Checks,
-                LiveChecks,
-                Release,
-            ],
-        }
+        let window = match self {
+            Strategy::Switch => [Hold, Freeze, Prepare, Update, Checks, Switch, LiveChecks, Release],
+            Strategy::InPlace => [Hold, Freeze, Prepare, Switch, Update, Checks, LiveChecks, Release],
+        };
+        [Backup, Clone, RehearseUpdate, RehearseChecks, Compare, Discard].into_iter().chain(window).collect()
     }
 }
 

@@ -271,19 +271,24 @@ fn two_faults_anywhere_lose_nothing() {
     }
 }
 
+/// Ends the hold at every point of a run, with checks of the live site that pass, and that fail.
+fn end_the_hold_anywhere(new: &dyn Fn() -> Model, points: u64) {
+    for fails in [false, true] {
+        for point in 0..points {
+            let model = new();
+            model.live_checks_fail.set(fails);
+            model.plan_faults(&[(point, Fault::HoldEnds)]);
+            let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
+            assert_ne!(run.state, RunState::Interrupted);
+            model.assert_ended_well(&run);
+        }
+    }
+}
+
 #[test]
 fn a_hold_that_ends_anywhere_loses_nothing() {
     for recipe in RECIPES {
-        for fails in [false, true] {
-            for point in 0..points_of(recipe, |_| {}) {
-                let model = Model::new(recipe);
-                model.live_checks_fail.set(fails);
-                model.plan_faults(&[(point, Fault::HoldEnds)]);
-                let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
-                assert_ne!(run.state, RunState::Interrupted);
-                model.assert_ended_well(&run);
-            }
-        }
+        end_the_hold_anywhere(&|| Model::new(recipe), points_of(recipe, |_| {}));
     }
 }
 

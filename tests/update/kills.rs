@@ -15,56 +15,72 @@ const fn step(name: &'static str, has_command: bool) -> Step {
     Step { name, has_command }
 }
 
-/// The steps of the strategy `switch`.
-const SWITCH: Plan = Plan { strategy: "switch", steps: &STEPS, first: 1, hold: 7, stays: 12 };
+/// The steps of every strategy until writes are held.
+const REHEARSAL: [Step; 6] = [
+    step("backup", false),
+    step("clone", false),
+    step("rehearse-update", true),
+    step("rehearse-checks", true),
+    step("compare", false),
+    step("discard", false),
+];
 
-/// Those of `in-place`, which begins as the other does.
-const IN_PLACE: Plan = Plan { strategy: "in-place", steps: &STEPS_IN_PLACE, first: 7, hold: 7, stays: 11 };
+/// The place of the step from which on writes are held.
+const HOLD: usize = REHEARSAL.len() + 1;
+
+const SWITCH: Plan = Plan {
+    strategy: "switch",
+    window: [
+        step("hold", true),
+        step("freeze", false),
+        step("prepare", true),
+        step("update", true),
+        step("checks", true),
+        step("switch", true),
+        step("live-checks", true),
+        step("release", true),
+    ],
+    first: 1,
+    stays: 12,
+};
+
+const IN_PLACE: Plan = Plan {
+    strategy: "in-place",
+    window: [
+        step("hold", true),
+        step("freeze", false),
+        step("prepare", false),
+        step("switch", false),
+        step("update", true),
+        step("checks", true),
+        step("live-checks", true),
+        step("release", false),
+    ],
+    first: HOLD,
+    stays: 11,
+};
 
 struct Plan {
     strategy: &'static str,
-    steps: &'static [Step],
+    /// The steps after the rehearsal.
+    window: [Step; 8],
     /// The place of the first step to kill in.
     first: usize,
-    /// The place of the step from which on writes are held.
-    hold: usize,
     /// The place of the step after which the site stays on the new release when the daemon was killed.
     stays: usize,
 }
 
-const STEPS_IN_PLACE: [Step; 14] = [
-    step("backup", false),
-    step("clone", false),
-    step("rehearse-update", true),
-    step("rehearse-checks", true),
-    step("compare", false),
-    step("discard", false),
-    step("hold", true),
-    step("freeze", false),
-    step("prepare", false),
-    step("switch", false),
-    step("update", true),
-    step("checks", true),
-    step("live-checks", true),
-    step("release", false),
-];
+impl Plan {
+    /// All its steps, each with its place, from 1.
+    fn steps(&self) -> impl Iterator<Item = (usize, &Step)> {
+        REHEARSAL.iter().chain(&self.window).enumerate().map(|(index, step)| (index + 1, step))
+    }
 
-const STEPS: [Step; 14] = [
-    step("backup", false),
-    step("clone", false),
-    step("rehearse-update", true),
-    step("rehearse-checks", true),
-    step("compare", false),
-    step("discard", false),
-    step("hold", true),
-    step("freeze", false),
-    step("prepare", true),
-    step("update", true),
-    step("checks", true),
-    step("switch", true),
-    step("live-checks", true),
-    step("release", true),
-];
+    /// How many there are.
+    fn count(&self) -> usize {
+        REHEARSAL.len() + self.window.len()
+    }
+}
 
 /// How often a kill is tried again that came when the step had ended.
 const ROUNDS_MAX: usize = 6;
@@ -80,8 +96,7 @@ struct Killed {
 }
 
 /// Updates a site until the step at `place`, kills the daemon in it, and starts another.
-fn kill_in(site: &Site<'_>, plan: &Plan, place: usize, in_command: bool) -> Killed {
-    let step = &plan.steps[place - 1];
+fn kill_in(site: &Site<'_>, plan: &Plan, (place, step): (usize, &Step), in_command: bool) -> Killed {
     let mut notes = vec!["first".to_owned()];
     let mut note = |text: &str| {
         if site.write(text) {
@@ -97,7 +112,7 @@ fn kill_in(site: &Site<'_>, plan: &Plan, place: usize, in_command: bool) -> Kill
     assert!(update.wait_for(place), "{}: the update ended early:\n{}", step.name, update.told);
     if in_command {
         wait_until("the command blocks", || site.place.paused().is_some());
-        if place < plan.hold {
+        if place < HOLD {
             assert!(note("meanwhile"));
         }
     }
@@ -117,8 +132,8 @@ fn kill_in(site: &Site<'_>, plan: &Plan, place: usize, in_command: bool) -> Kill
     if let Some(blocked) = site.place.paused() {
         assert!(!runs(blocked), "a command of {} goes on under the next daemon", step.name);
     }
-    if update.last == plan.steps.len() && exit == 0 {
-        return Killed { notes, place: plan.steps.len() + 1, is_switched: true };
+    if update.last == plan.count() && exit == 0 {
+        return Killed { notes, place: plan.count() + 1, is_switched: true };
     }
     let (state, at) = site.run();
     assert_eq!(state, "interrupted", "{}: {at}\n{}", step.name, update.told);
@@ -146,16 +161,15 @@ fn kill_in_all_steps(plan: &Plan, verb: &str, check: fn(&Site<'_>)) {
     let mut missed = Vec::new();
     let mut number = 0;
     // As soon as it is told that the step has begun, and in the command that blocks where there is one.
-    let early = plan.steps.iter().enumerate().map(|(index, step)| (index + 1, step, false));
-    let late = plan.steps.iter().enumerate().map(|(index, step)| (index + 1, step, true));
-    let kills = early.chain(late.filter(|(_, step, _)| step.has_command));
-    for (at, step, in_command) in kills.filter(|(at, _, _)| *at >= plan.first) {
+    let early = plan.steps().map(|step| (step, false));
+    let late = plan.steps().filter(|(_, step)| step.has_command).map(|step| (step, true));
+    for ((at, step), in_command) in early.chain(late).filter(|((at, _), _)| *at >= plan.first) {
         for attempt in 0..ROUNDS_MAX {
             number += 1;
             let site = place.import(&format!("site{number}"));
-            let killed = kill_in(&site, plan, at, in_command);
+            let killed = kill_in(&site, plan, (at, step), in_command);
             eprintln!("{verb} {}: killed in step {}, attempt {attempt}", step.name, killed.place);
-            if killed.place <= plan.steps.len() {
+            if killed.place <= plan.count() {
                 let ended = place.sitefs(&["update", &site.name, verb]);
                 assert_eq!(ended.exit, 0, "{verb} in {}: {}", step.name, ended.stderr);
                 check(&site);

@@ -107,18 +107,7 @@ fn two_faults_anywhere_lose_nothing() {
 
 #[test]
 fn a_hold_that_ends_anywhere_loses_nothing() {
-    for_all(|new, points| {
-        for fails in [false, true] {
-            for point in 0..points {
-                let model = new();
-                model.live_checks_fail.set(fails);
-                model.plan_faults(&[(point, Fault::HoldEnds)]);
-                let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
-                assert_ne!(run.state, RunState::Interrupted);
-                model.assert_ended_well(&run);
-            }
-        }
-    });
+    for_all(end_the_hold_anywhere);
 }
 
 #[test]
