@@ -31,6 +31,9 @@ pub(super) struct Clone {
     /// The platform the clone is to stand on [default: that of the site, or of the snapshot]
     #[arg(long)]
     platform: Option<PlatformName>,
+    /// Accept a platform of an older version, whose code may not know the database's schema
+    #[arg(long, requires = "platform")]
+    allow_downgrade: bool,
     /// Leave the database out
     #[arg(long)]
     no_database: bool,
@@ -54,8 +57,9 @@ impl Clone {
                 .hint(format!("clone {} instead, or name a snapshot of {}", from.site, self.site))
                 .into());
         }
-        let Clone { new, platform, no_database, verify, sanitize, expires, .. } = self;
-        let request = SiteClone { from, new, platform, database: !no_database, verify, sanitize, expires };
+        let Clone { new, platform, allow_downgrade, no_database, verify, sanitize, expires, .. } = self;
+        let database = !no_database;
+        let request = SiteClone { from, new, platform, allow_downgrade, database, verify, sanitize, expires };
         context.show(request, |cloned, now| {
             let site = &cloned.site;
             let mut page = Page::default();

@@ -29,12 +29,15 @@ pub(super) struct Cutover {
     /// The generation, or the state of a site, to switch to
     #[arg(long, value_name = "GENERATION|SITE@ID")]
     to: Option<Target>,
+    /// Accept a platform of an older version, whose code may not know the database's schema
+    #[arg(long, requires = "platform")]
+    allow_downgrade: bool,
 }
 
 impl Cutover {
     pub(super) fn run(self, context: &Context) -> Ended {
-        let Cutover { site, platform, to } = self;
-        context.show(Request { site, platform, to }, |answer, _| {
+        let Cutover { site, platform, to, allow_downgrade } = self;
+        context.show(Request { site, platform, to, allow_downgrade }, |answer, _| {
             let mut page = Page::default();
             switched(&mut page, answer, &context.store_option());
             page

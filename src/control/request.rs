@@ -3,10 +3,14 @@
 //! A field that the daemon does not know is an error, never ignored: it might be the one that says "dry run".
 //! Paths are absolute, as the daemon's working directory is not the caller's.
 
+mod database;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+pub use database::*;
 
 use super::{Revision, Target};
 use crate::base::{NameError, PlatformName, RelativePath, SiteName, Span, TagName};
@@ -229,6 +233,8 @@ pub struct SiteClone {
     pub new: SiteName,
     /// The platform of the clone; the one of the state it is made from when not given.
     pub platform: Option<PlatformName>,
+    /// Whether a platform of an older version is accepted.
+    pub allow_downgrade: bool,
     /// Whether the database is cloned too.
     pub database: bool,
     /// Whether the database is restored and checked before anything is made of it.
@@ -310,6 +316,8 @@ pub struct Cutover {
     pub platform: Option<PlatformName>,
     /// What to switch to; the newest generation when neither this nor a platform is given.
     pub to: Option<Target>,
+    /// Whether a platform of an older version is accepted.
+    pub allow_downgrade: bool,
 }
 
 /// `rollback`.
@@ -435,52 +443,6 @@ pub struct Send {
 pub struct Receive {
     /// A tag for it.
     pub tag: Option<TagName>,
-}
-
-/// `database dump`: the dump is sent as data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatabaseDump {
-    /// Whose database, and which state of it.
-    pub of: Revision,
-}
-
-/// Where a database is restored from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DatabaseSource {
-    /// A snapshot; never [`super::At::Live`].
-    Snapshot(Revision),
-    /// A dump that the caller sends as input.
-    Input,
-}
-
-/// `database restore`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatabaseRestore {
-    /// The site whose database is replaced.
-    pub site: SiteName,
-    /// By what.
-    pub from: DatabaseSource,
-}
-
-/// `database clone`: the database of one site replaces that of another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatabaseClone {
-    /// Whose database, and which state of it.
-    pub from: Revision,
-    /// The existing clone whose database is replaced. Refused for a site that is no clone.
-    pub to: SiteName,
-}
-
-/// `database verify`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatabaseVerify {
-    /// Whose database, and which state of it.
-    pub of: Revision,
 }
 
 /// `verify SITE --against`: whether a site's code still is that of a snapshot.

@@ -52,8 +52,21 @@ impl Daemon {
             sanitize_commands(&self.recipe(&origin)?)?;
         }
         let live = self.live_generation(&origin.name)?;
-        let snapshot = match request.from.at {
-            At::Live => {
+        let of = match request.from.at {
+            At::Live => None,
+            _ => Some(self.resolve_snapshot(&request.from)?),
+        };
+        let used_with = match of.map(|snapshot| self.load_snapshot(snapshot)).transpose()? {
+            Some(snapshot) => snapshot.platform.map(|binding| binding.name),
+            None => None,
+        };
+        let used_with = used_with.unwrap_or_else(|| live.platform.clone());
+        let platform = self.platform(request.platform.as_ref().unwrap_or(&used_with))?;
+        if request.database && !request.allow_downgrade {
+            self.refuse_downgrade(&origin, &used_with, &platform)?;
+        }
+        let snapshot = match of {
+            None => {
                 let _origin_lock = self.lock_site(&origin.name, "clone")?;
                 let captured = match (request.database, request.verify) {
                     (true, false) => self.take(&origin, &live, None)?,
@@ -64,20 +77,12 @@ impl Daemon {
                 let message = format!("cloned as {}", request.new);
                 self.store_unlisted(caller, &origin, &live, captured, &message)?
             }
-            _ => {
-                let snapshot = self.resolve_snapshot(&request.from)?;
+            Some(snapshot) => {
                 if request.verify {
                     self.verify_snapshot(snapshot)?;
                 }
                 snapshot
             }
-        };
-        let platform = match &request.platform {
-            Some(name) => self.platform(name)?,
-            None => match self.load_snapshot(snapshot)?.platform {
-                Some(binding) => self.platform(&binding.name)?,
-                None => self.platform(&live.platform)?,
-            },
         };
         let now = Timestamp::now();
         let expires = request.expires.map(|span| now.after(span));

@@ -12,7 +12,7 @@ use crate::control::response::{
 };
 use crate::control::{Failure, request};
 use crate::fuse::mounts::{PlatformView, list};
-use crate::site::{Generation, GenerationState, Platform};
+use crate::site::{Generation, GenerationState, Platform, Site, is_older_version};
 use crate::trees::{Digest, digest_directory, list_directory};
 
 /// Where applications have their sites directories, the most specific first.
@@ -113,6 +113,31 @@ impl Daemon {
     /// The hash over a platform's code as it is now.
     pub(super) fn platform_digest(&self, platform: &Platform) -> Result<Digest, Failure> {
         Ok(digest_directory(Path::new(&platform.directory), std::slice::from_ref(&platform.sites))?)
+    }
+
+    /// Refuses a platform of an older version than the one that a site's database was used with last: its code may not
+    /// know the schema. Where the recipe or one of the platforms does not tell a version, nothing is refused.
+    pub(super) fn refuse_downgrade(
+        &self,
+        site: &Site,
+        used_with: &PlatformName,
+        platform: &Platform,
+    ) -> Result<(), Failure> {
+        if used_with == &platform.name {
+            return Ok(());
+        }
+        let recipe = self.recipe(site)?;
+        let Some(used_with) = self.store.catalog.get::<Platform>(used_with.as_str())? else { return Ok(()) };
+        let version = |platform: &Platform| recipe.version_of(&platform.docroot_in(Lane::A));
+        match (version(&used_with)?, version(platform)?) {
+            (Some(from), Some(to)) if is_older_version(&to, &from) => Err(Failure::refused(format!(
+                "{} has version {to}, older than {from} of {}, which the database of {} was used with: its code may \
+                 not know the schema",
+                platform.name, used_with.name, site.name
+            ))
+            .hint("name a platform that is no older, or say --allow-downgrade")),
+            _ => Ok(()),
+        }
     }
 
     /// Covers the sites directory of a platform, in both lanes, by its views.

@@ -18,8 +18,8 @@ use crate::update::{CommandEnd, CommandRequest};
 const LINES_IN_FAILURE: usize = 10;
 
 impl Daemon {
-    /// `cutover`. To a platform alone: its newest generation of the site, or the first one, made of the site as it is
-    /// now. To the site as it is now (`--to SITE@live`): a new generation in any case.
+    /// `cutover`. To a platform alone: its newest generation of the site, with its database, or the first one, made of the
+    /// site as it is now. To the site as it is now (`--to SITE@live`): a new generation in any case.
     pub(super) fn cutover(
         &self,
         caller: &Caller,
@@ -43,9 +43,20 @@ impl Daemon {
                 match target {
                     Target::Revision(now) if now.at == At::Live && now.site == site.name => {
                         let platform = platform.map_or_else(|| self.platform(&live.platform), Ok)?;
+                        if !request.allow_downgrade {
+                            self.refuse_downgrade(&site, &live.platform, &platform)?;
+                        }
                         self.move_to_platform(caller, &site, &live, &platform, events)
                     }
-                    _ => self.switch_to_target(&site, &live, target, platform, events),
+                    _ => {
+                        if let (Target::Revision(revision), Some(platform), false) =
+                            (target, &platform, request.allow_downgrade)
+                        {
+                            let of = self.load_snapshot(self.resolve_snapshot(revision)?)?.platform;
+                            of.map_or(Ok(()), |of| self.refuse_downgrade(&site, &of.name, platform))?;
+                        }
+                        self.switch_to_target(&site, &live, target, platform, events)
+                    }
                 }
             }
             (None, Some(platform)) => {
@@ -59,8 +70,16 @@ impl Daemon {
                 }
                 let made = self.generations(&site.name)?;
                 match made.iter().rev().find(|generation| generation.platform == platform.name) {
-                    Some(newest) => self.switch_to(&site, &live, &newest.name, events),
-                    None => self.move_to_platform(caller, &site, &live, &platform, events),
+                    Some(newest) => {
+                        let newest = Target::Generation(newest.name.number);
+                        self.switch_to_target(&site, &live, &newest, None, events)
+                    }
+                    None => {
+                        if !request.allow_downgrade {
+                            self.refuse_downgrade(&site, &live.platform, &platform)?;
+                        }
+                        self.move_to_platform(caller, &site, &live, &platform, events)
+                    }
                 }
             }
         }

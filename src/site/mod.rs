@@ -16,6 +16,7 @@ mod recipe;
 mod records;
 #[cfg(test)]
 pub(crate) mod testing;
+mod version;
 
 pub use facts::{DatabaseFacts, Facts, Place};
 pub use recipe::{
@@ -27,3 +28,4 @@ pub use records::{
     DatabaseBinding, Generation, GenerationName, GenerationState, LivePointer, Platform, Site, SiteKind,
     with_companions,
 };
+pub use version::is_older_version;

@@ -1,10 +1,9 @@
 //! What is going to be done, before it is, and what speaks against it.
 
-use std::cmp::Ordering;
-
 use super::steps::title;
 use super::{Inspection, Run, RunState, StepKind, Strategy, UpdateError};
 use crate::base::{PlatformName, SiteName, Timestamp};
+use crate::site::is_older_version;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +119,7 @@ fn objection(request: &UpdateRequest, inspection: &Inspection) -> Option<String>
     }
     if let (Some(from), Some(to)) = (&inspection.version, &inspection.target_version)
         && !request.allow_downgrade
-        && compare_versions(to, from) == Ordering::Less
+        && is_older_version(to, from)
     {
         return Some(format!(
             "{target} has version {to}, older than {from} which {site} is on: its code may not know the database's \
@@ -200,35 +199,4 @@ fn warnings(request: &UpdateRequest, inspection: &Inspection) -> Vec<String> {
 
 fn with_version(platform: &PlatformName, version: Option<&str>) -> String {
     version.map_or_else(|| platform.to_string(), |version| format!("{platform} ({version})"))
-}
-
-/// Compares the numbers in two versions, from left to right, as far as both have some; what is not a number only
-/// separates. So `1.43.0-rc.1` and `1.43.0` are as good as equal, which is no reason to refuse.
-fn compare_versions(left: &str, right: &str) -> Ordering {
-    let numbers = |text: &str| -> Vec<u64> {
-        text.split(|character: char| !character.is_ascii_digit())
-            .filter_map(|part| part.parse().ok())
-            .collect()
-    };
-    let pairs = numbers(left).into_iter().zip(numbers(right));
-    pairs.map(|(left, right)| left.cmp(&right)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_compared_by_their_numbers() {
-        for (left, right, order) in [
-            ("1.9", "1.10", Ordering::Less),
-            ("11.0.0", "10.9.9", Ordering::Greater),
-            ("7.x-2", "7.x-1", Ordering::Greater),
-            ("1.43.0-rc.1", "1.43.0", Ordering::Equal),
-            ("1.43", "1.43.2", Ordering::Equal),
-            ("main", "1.2", Ordering::Equal),
-        ] {
-            assert_eq!(compare_versions(left, right), order, "{left} {right}");
-        }
-    }
 }

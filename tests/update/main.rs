@@ -81,10 +81,47 @@ fn an_update_is_one_switch_and_a_rollback_the_switch_back() {
     assert_eq!(site.uploads(), ["after", "back", "before", "first"]);
     assert_eq!(read_only(&site.generation(1)), Some(30));
 
-    let downgrade = ["update", "site", "--platform", "one"];
-    let refused = place.sitefs(&downgrade);
-    assert!(refused.exit == 3 && refused.stderr.contains("--allow-downgrade"), "{}", refused.stderr);
-    place.done(&[&downgrade[..], &["--allow-downgrade", "--dry-run"]].concat());
+    place.stop();
+}
+
+#[test]
+fn a_platform_of_an_older_version_gets_no_newer_database() {
+    let place = Place::new();
+    let site = place.import("site");
+    place.platform("zero", "0.9");
+    place.done(&["snapshot", "site", "--tag", "now"]);
+    let verbs: [&[&str]; 7] = [
+        &["update", "site", "--platform", "zero"],
+        &["update", "site", "--platform", "zero", "--strategy", "in-place"],
+        &["cutover", "site", "--platform", "zero", "--to", "site@live"],
+        &["cutover", "site", "--platform", "zero", "--to", "site@now"],
+        &["clone", "site", "copy", "--platform", "zero"],
+        &["clone", "site", "copy", "--platform", "zero", "--from", "site@now"],
+        &["cutover", "site", "--platform", "zero"],
+    ];
+    for verb in verbs {
+        let refused = place.sitefs(verb);
+        let told = &refused.stderr;
+        assert!(refused.exit == 3 && told.contains("0.9, older than 1.0"), "{verb:?}: {told}");
+        assert!(told.contains("--allow-downgrade"), "{verb:?}: {told}");
+        site.assert_untouched();
+    }
+    for verb in &verbs[..2] {
+        place.done(&[verb, &["--allow-downgrade", "--dry-run"][..]].concat());
+    }
+    // Without the database there is nothing that the code may not know.
+    place.done(&["clone", "site", "bare", "--platform", "zero", "--no-database"]);
+    for verb in &verbs[4..] {
+        place.done(&[verb, &["--allow-downgrade"][..]].concat());
+        if verb[0] == "clone" {
+            place.done(&["site", "remove", "copy"]);
+        }
+    }
+    assert_eq!(site.platform(), "zero");
+    // A generation that is there already has the database that goes with its platform.
+    place.done(&["cutover", "site", "--platform", "one"]);
+    place.done(&["cutover", "site", "--platform", "zero"]);
+    assert_eq!(site.platform(), "zero");
     place.stop();
 }
 

@@ -110,13 +110,18 @@ impl Place {
         assert_eq!(place.sitefs(&["init"]).exit, 0);
         place.serve();
         for (name, version) in [("one", "1.0"), ("two", "2.0")] {
-            let platform = place.path("platforms").join(name);
-            fs::create_dir_all(platform.join("web/sites/all")).unwrap();
-            fs::write(platform.join("web/index.php"), format!("<?php // {name}")).unwrap();
-            fs::write(platform.join("web/VERSION"), format!("version {version}\n")).unwrap();
-            place.done(&["platform", "add", name, platform.to_str().unwrap()]);
+            place.platform(name, version);
         }
         place
+    }
+
+    /// Makes and adds a platform.
+    pub(crate) fn platform(&self, name: &str, version: &str) {
+        let platform = self.path("platforms").join(name);
+        fs::create_dir_all(platform.join("web/sites/all")).unwrap();
+        fs::write(platform.join("web/index.php"), format!("<?php // {name}")).unwrap();
+        fs::write(platform.join("web/VERSION"), format!("version {version}\n")).unwrap();
+        self.done(&["platform", "add", name, platform.to_str().unwrap()]);
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
