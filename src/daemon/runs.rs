@@ -125,12 +125,13 @@ impl Daemon {
                     .hint(format!("visitors have the old release again; {see}")))
             }
             RunState::Running | RunState::Interrupted => {
-                Err(Failure::failed(format!("the update of {} stopped in the middle", run.site))
-                    .because_of(run.reason.clone())
-                    .hint(format!(
-                        "go on: sitefs update {0} --resume; undo it: sitefs update {0} --abort; {see}",
-                        run.site
-                    )))
+                let message = format!("the update of {} stopped in the middle", run.site);
+                let causes = [run.reason, run.obstacle].into_iter().filter(|cause| !cause.is_empty());
+                let failure = causes.fold(Failure::failed(message), Failure::because_of);
+                Err(failure.hint(format!(
+                    "go on: sitefs update {0} --resume; undo it: sitefs update {0} --abort; {see}",
+                    run.site
+                )))
             }
         }
     }
@@ -418,12 +419,10 @@ fn report(events: &dyn Events, announced: &Mutex<Announced>, event: update::Even
         Said::Output(line) => events.send(Event::Output { line }),
         Said::Finished { seconds, result, .. } => match result {
             Ok(_) => tell(ShownStep::Done { seconds }),
-            Err(reason) => {
-                tell(ShownStep::Failed { seconds });
-                events.warn(reason);
-            }
+            // Why is said once, by the failure that the run ends with: it may be many lines.
+            Err(_) => tell(ShownStep::Failed { seconds }),
         },
-        Said::Undoing { reason } => events.warn(format!("taking back what was done: {reason}")),
+        Said::Undoing => events.warn("taking back what was done".to_owned()),
         Said::Warning(text) => events.warn(text),
     }
 }

@@ -77,7 +77,10 @@ impl Daemon {
         }
         let _referring = self.store.trees.objects.referring();
         match engine.settle(site) {
-            Ok(_) => {
+            Ok(run) => {
+                if !run.obstacle.is_empty() {
+                    log::warn!("the interrupted update of {site}: {}", run.obstacle);
+                }
                 if let Err(failure) = self.close_window_unless_held(site) {
                     log::error!("the interrupted update of {site}: {}", failure.message);
                 }

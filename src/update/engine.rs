@@ -33,11 +33,8 @@ pub enum Event {
         /// In words, what it did, or why it failed.
         result: Result<String, String>,
     },
-    /// Taking back begins.
-    Undoing {
-        /// Why.
-        reason: String,
-    },
+    /// Taking back begins; the run says why.
+    Undoing,
     /// Something to know that does not end the run.
     Warning(String),
 }
@@ -280,9 +277,9 @@ impl<'a> Execution<'a> {
     /// From now on the run is undone; what for is written down before anything is.
     fn turn_back(&mut self, result: RunState, reason: String) -> Result<(), UpdateError> {
         self.run.undoing = Some(result);
-        self.run.reason.clone_from(&reason);
+        self.run.reason = reason;
         self.save()?;
-        self.tell(Event::Undoing { reason });
+        self.tell(Event::Undoing);
         Ok(())
     }
 
@@ -319,10 +316,8 @@ impl<'a> Execution<'a> {
 
     fn interrupt(&mut self, obstacle: String) -> Result<(), UpdateError> {
         self.run.state = RunState::Interrupted;
-        self.run.obstacle.clone_from(&obstacle);
-        self.save()?;
-        self.tell(Event::Warning(obstacle));
-        Ok(())
+        self.run.obstacle = obstacle;
+        self.save()
     }
 
     /// Finds out where an interrupted run really is, and takes back what cannot be gone on from.
