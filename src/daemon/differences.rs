@@ -12,7 +12,7 @@ use crate::control::{At, DataWriter, Events, Failure, Revision, request};
 use crate::database::Engine;
 use crate::history::DatabaseSnapshot;
 use crate::objects::FileContent;
-use crate::site::with_companions;
+use crate::site::{Site, is_companion, with_companions};
 use crate::trees::{Difference, Entry, Node, Root};
 
 /// Files larger than this (bytes) are compared by their hashes alone, as files that are no text are.
@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) root: Root,
     /// Its database.
     pub(super) database: Option<DatabaseSnapshot>,
+    /// The files of its SQLite databases, as far as they are known.
+    database_files: Vec<RelativePath>,
 }
 
 impl State {
@@ -46,7 +48,11 @@ impl Daemon {
         self.read_databases(&mut old, &mut new)?;
         let mut files = Vec::new();
         let mut failure = None;
+        let databases = [&old.database_files[..], &new.database_files].concat();
         self.store.trees.diff(&old.root, &new.root, &mut |difference| {
+            if is_companion(&difference.path.to_string_lossy(), &databases) {
+                return Ok(());
+            }
             match self.file_change(&difference, request.detail, events) {
                 Ok(Some(change)) => files.push(change),
                 Ok(None) => {}
@@ -77,8 +83,13 @@ impl Daemon {
         if revision.at != At::Live {
             let id = self.resolve_snapshot(revision)?;
             let snapshot = self.load_snapshot(id)?;
+            // One that was received need not be of a site that is here.
+            let site = self.store.catalog.get::<Site>(revision.site.as_str())?;
+            let recorded = snapshot.database.as_ref().and_then(|database| database.file.as_ref());
+            let of_site = site.as_ref().map(Site::database_files).unwrap_or_default();
             return Ok(State {
                 name: format!("{}@{}", revision.site, id.short()),
+                database_files: of_site.iter().chain(recorded).cloned().collect(),
                 root: snapshot.root,
                 database: snapshot.database,
             });
@@ -86,7 +97,12 @@ impl Daemon {
         let site = self.site(&revision.site)?;
         let generation = self.live_generation(&site.name)?;
         let captured = self.take(&site, &generation, None)?;
-        Ok(State { name: revision.to_string(), root: captured.root, database: captured.database })
+        Ok(State {
+            name: revision.to_string(),
+            root: captured.root,
+            database: captured.database,
+            database_files: site.database_files().to_vec(),
+        })
     }
 
     /// Reads the databases of two states that nobody has read so far; one that is the same file as the other is not

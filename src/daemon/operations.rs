@@ -12,7 +12,7 @@ use crate::base::process::{Command, Ending};
 use crate::base::{Lane, PlatformName, SiteName, Timestamp};
 use crate::control::{Caller, Events};
 use crate::history::SnapshotId;
-use crate::site::{Facts, GenerationName, LivePointer, Place, Platform, Site, SiteKind};
+use crate::site::{Facts, GenerationName, LivePointer, Place, Platform, Site, SiteKind, is_companion};
 use crate::trees::Node;
 use crate::update::{
     Changes, CommandEnd, CommandRequest, DatabaseSource, Failure, FileChanges, HoldId, HookRequest,
@@ -197,11 +197,12 @@ impl Operations for RunOperations<'_> {
         let site = daemon.site(&generation.site)?;
         let before = daemon.load_snapshot(snapshot)?;
         let after = daemon.capture(&site, &daemon.generation(generation)?, None)?;
-        let state = site.state_paths();
+        let databases = site.database_files();
         let mut files = FileChanges::default();
         daemon.store.trees.diff(&before.root, &after.root, &mut |difference| {
             let path = difference.path.to_string_lossy().into_owned();
-            let is_state = path.parse().is_ok_and(|path| state.contains(&path));
+            let is_state =
+                databases.iter().any(|file| file.as_str() == path) || is_companion(&path, databases);
             let is_directory = |entry: &crate::trees::Entry| matches!(entry.node, Node::Directory { .. });
             let mark = match (&difference.old, &difference.new) {
                 (None, _) => '+',

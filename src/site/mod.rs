@@ -26,6 +26,6 @@ pub use recipe::{
 };
 pub use records::{
     DatabaseBinding, Generation, GenerationName, GenerationState, LivePointer, Platform, Site, SiteKind,
-    with_companions,
+    is_companion, with_companions,
 };
 pub use version::is_older_version;

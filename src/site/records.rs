@@ -178,6 +178,17 @@ pub fn with_companions(file: &RelativePath) -> Vec<RelativePath> {
         .collect()
 }
 
+/// What SQLite keeps beside a database's file: `-shm` is the index of `-wal`, made anew by whoever opens the database
+/// first.
+pub(super) const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Whether a path is one that SQLite keeps beside one of these databases: how it stores what the database holds, and no
+/// content of its own.
+pub fn is_companion(path: &str, databases: &[RelativePath]) -> bool {
+    let mut names = COMPANIONS.iter().filter_map(|suffix| path.strip_suffix(suffix));
+    names.any(|name| databases.iter().any(|database| database.as_str() == name))
+}
+
 /// Names one generation of one site.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GenerationName {
@@ -291,6 +302,17 @@ mod tests {
         assert!(key(9) < key(10) && key(99) < key(100) && key(1) < key(1_000_000));
         assert!(key(3).starts_with(&GenerationName::prefix(&"example.com".parse().unwrap())));
         assert!(!key(3).starts_with(&GenerationName::prefix(&"example.co".parse().unwrap())));
+    }
+
+    #[test]
+    fn what_is_beside_a_database_is_known_by_its_name() {
+        let databases = ["database/site.sqlite".parse().unwrap()];
+        for name in ["database/site.sqlite-wal", "database/site.sqlite-shm", "database/site.sqlite-journal"] {
+            assert!(is_companion(name, &databases), "{name}");
+        }
+        for name in ["database/site.sqlite", "site.sqlite-wal", "files/notes-wal", "-wal"] {
+            assert!(!is_companion(name, &databases), "{name}");
+        }
     }
 
     #[test]

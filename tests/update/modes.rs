@@ -58,9 +58,15 @@ fn a_database_with_a_write_ahead_log_is_updated_and_rolled_back() {
     let site = place.import("site");
     assert_eq!(site.sql("pragma journal_mode = wal").unwrap(), "wal");
     assert!(site.write("before"));
+    place.done(&["snapshot", "site", "--tag", "early"]);
     // As long as somebody has it open, what is committed is in the log alone.
     let connected = Connected::to(&site);
     assert!(site.directory().join("database/site.sqlite-wal").metadata().unwrap().len() > 0);
+    let differs = place.done(&["diff", "site@early", "site"]);
+    assert_eq!(differs["tables"][0]["table"], "note", "{differs}");
+    let files = differs["files"].as_array().unwrap();
+    let names: Vec<&str> = files.iter().map(|file| file["path"].as_str().unwrap()).collect();
+    assert!(names.iter().all(|name| !name.contains("sqlite-")), "what SQLite keeps beside it: {names:?}");
     place.done(&["update", "site", "--platform", "two"]);
     site.assert_updated();
     assert_eq!(site.notes(), ["first", "before", "connected", "after"]);

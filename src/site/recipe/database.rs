@@ -9,13 +9,10 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{Recipe, settings};
 use crate::base::{FileError, RelativePath, files};
-use crate::site::records::is_within;
+use crate::site::records::{COMPANIONS, is_within};
 
 /// Where a database is moved to that is found in a data directory, unless the recipe says otherwise.
 const DIRECTORY_DEFAULT: &str = "database";
-
-/// What SQLite keeps beside a database: never a database itself.
-const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Why the database's files could not be told, or cannot be where they are.
 #[derive(Debug, thiserror::Error)]
