@@ -26,9 +26,13 @@ bench_tree() {
     # Every one is read once more, since the colds of others have dropped its pages.
     for name in "${readers[@]}"; do tree_warm "$name" "$round"; done
     for name in "${FILESYSTEMS[@]}" sitefs-new; do tree_change "$name" "$round"; done
+    say "round $round of $ROUNDS" >&2
+  done
+  # All at the end: ext4 gives no inode away again for minutes after its file was removed, and searches past each of
+  # them for every file it makes, so that what is unpacked after a removal takes several times as long.
+  for ((round = 1; round <= ROUNDS; round++)); do
     for name in "${FILESYSTEMS[@]}" sitefs-new; do tree_remove "$name" "$round"; done
     sitefs_run --quiet site remove "tree-$round" --force >/dev/null
-    say "round $round of $ROUNDS" >&2
   done
 }
 
@@ -42,15 +46,15 @@ tree_import() {
 tree_of() {
   case $1 in
     sitefs) printf '%s' "$WORK/daemon/sitefs/generations/tree-$2/1" ;;
-    sitefs-new) printf '%s' "$(root_of sitefs)/tree" ;;
+    sitefs-new) printf '%s' "$(root_of sitefs)/tree-$2" ;;
     sitefs-snapshot) find "$WORK/daemon/sitefs/snapshots/tree/" -mindepth 1 -maxdepth 1 -print -quit ;;
-    *) printf '%s' "$(root_of "$1")/tree" ;;
+    *) printf '%s' "$(root_of "$1")/tree-$2" ;;
   esac
 }
 
 tree_untar() {
   local directory
-  directory=$(root_of "$1")/tree
+  directory=$(root_of "$1")/tree-$2
   mkdir "$directory"
   cat "$WORK/original.tar" >/dev/null
   sync
