@@ -37,6 +37,18 @@ pub fn encode<T: Serialize>(version: u8, value: &T) -> Vec<u8> {
     bytes
 }
 
+/// Whether bytes are a record of any version: their checksum matches.
+pub fn is_intact(bytes: &[u8]) -> bool {
+    body(bytes).is_some()
+}
+
+/// A record without its checksum; `None` unless that matches.
+fn body(bytes: &[u8]) -> Option<&[u8]> {
+    let length = bytes.len().checked_sub(CHECKSUM_LEN).filter(|length| *length > 0)?;
+    let (body, checksum) = bytes.split_at(length);
+    (blake3::hash(body).as_bytes()[..CHECKSUM_LEN] == *checksum).then_some(body)
+}
+
 /// Decodes a record of format `version`, checking its checksum first.
 pub fn decode<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T, EncodingError> {
     decode_since(version, |_| None, bytes)
@@ -49,13 +61,7 @@ pub fn decode_since<T: DeserializeOwned>(
     added_since: impl Fn(u8) -> Option<usize>,
     bytes: &[u8],
 ) -> Result<T, EncodingError> {
-    let Some(body_len) = bytes.len().checked_sub(CHECKSUM_LEN).filter(|len| *len > 0) else {
-        return Err(EncodingError::Damaged);
-    };
-    let (body, checksum) = bytes.split_at(body_len);
-    if blake3::hash(body).as_bytes()[..CHECKSUM_LEN] != *checksum {
-        return Err(EncodingError::Damaged);
-    }
+    let body = body(bytes).ok_or(EncodingError::Damaged)?;
     if body[0] == version {
         return Ok(postcard::from_bytes(&body[1..])?);
     }

@@ -129,6 +129,20 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     fs::rename(from, to).at("rename", from)
 }
 
+/// The first path of the form `NAME.damaged-NUMBER` that is free: where what is damaged is set aside.
+pub fn name_aside(path: &Path) -> Result<PathBuf, FileError> {
+    let mut number = 1_u32;
+    loop {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".damaged-{number}"));
+        let name = PathBuf::from(name);
+        if metadata(&name)?.is_none() {
+            return Ok(name);
+        }
+        number += 1;
+    }
+}
+
 /// Gives a file a second name.
 pub fn hard_link(from: &Path, to: &Path) -> Result<(), FileError> {
     fs::hard_link(from, to).at("link", to)

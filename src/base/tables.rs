@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{RwLock, RwLockReadGuard};
-use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
 
 use super::files;
 
@@ -279,6 +279,15 @@ impl Reader<'_> {
         self.tables.guarded(|turn| {
             let Some(table) = self.table(table)? else { return Ok(()) };
             scan(&table, &range, turn, &mut each)
+        })
+    }
+
+    /// The names of all tables.
+    pub fn table_names(&self) -> Result<Vec<String>, TablesError> {
+        let transaction = self.transaction.as_ref().expect("it is there until the reader is dropped");
+        self.tables.guarded(|_| {
+            let tables = transaction.list_tables()?;
+            Ok(tables.map(|table| table.name().to_owned()).collect())
         })
     }
 

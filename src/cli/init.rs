@@ -13,16 +13,17 @@ use crate::daemon;
 /// The store's directory must not exist yet, or be empty. It is best on a file system of its own, with room for what
 /// the sites' content takes compressed, and for what changes.
 ///
-/// With --rebuild-catalog, a store whose catalog is damaged or gone gets a new one: all snapshots that can be read are listed
-/// again, also those that were removed and not yet reclaimed. Platforms and tags have to be made again, and sites from
-/// their snapshots: sitefs restore SITE@latest --into DIR, sitefs site import. What was changed since is set aside.
+/// With --rebuild-catalog, a store whose catalog is damaged or gone gets a new one from the catalog's copy, as the daemon makes
+/// one itself when it starts. Where the copy is damaged too, what is left of tags and platforms is kept, and all snapshots
+/// that can be read are listed again, also those that were removed and not yet reclaimed. Sites have to be made again from
+/// them, then. What was changed since is set aside.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sitefs init
   sitefs --store /srv/sitefs init
   sitefs init --rebuild-catalog")]
 pub(super) struct Init {
-    /// Make a new catalog for an existing store, from its snapshots; the daemon must not run
+    /// Make a new catalog for an existing store, from its copy and the snapshots; the daemon must not run
     #[arg(long)]
     rebuild_catalog: bool,
 }
@@ -37,8 +38,9 @@ struct Created {
 #[derive(Serialize)]
 struct Rebuilt {
     store: String,
+    sites: u64,
     snapshots: u64,
-    snapshots_damaged: u64,
+    damaged: u64,
     set_aside: Vec<String>,
 }
 
@@ -61,22 +63,23 @@ fn rebuild(context: &Context) -> Ended {
     let rebuilt = daemon::rebuild_catalog(&context.store)?;
     let document = Rebuilt {
         store: context.store.display().to_string(),
+        sites: rebuilt.sites,
         snapshots: rebuilt.snapshots,
-        snapshots_damaged: rebuilt.damaged,
+        damaged: rebuilt.damaged,
         set_aside: rebuilt.aside.iter().map(|path| path.display().to_string()).collect(),
     };
     context.print(&document, |rebuilt, _| {
         let mut page = Page::default();
         let snapshots = counted(rebuilt.snapshots, "snapshot", "snapshots");
-        page.line(format!("made a new catalog with {snapshots} for the store {}", rebuilt.store));
-        if rebuilt.snapshots_damaged > 0 {
-            let damaged = counted(rebuilt.snapshots_damaged, "snapshot", "snapshots");
-            page.line(format!("{damaged} CANNOT BE READ"));
+        let sites = counted(rebuilt.sites, "site", "sites");
+        page.line(format!("made a new catalog with {sites} and {snapshots} for the store {}", rebuilt.store));
+        if rebuilt.damaged > 0 {
+            page.line(format!("{} CANNOT BE READ", counted(rebuilt.damaged, "record", "records")));
         }
         for path in &rebuilt.set_aside {
             page.line(format!("set aside: {path}"));
         }
-        page.note(format!("next: sitefs{} serve, and add the platforms", context.store_option()));
+        page.note(format!("next: sitefs{} serve", context.store_option()));
         page
     })
 }

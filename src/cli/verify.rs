@@ -33,7 +33,7 @@ pub(super) struct Verify {
     #[arg(long, value_name = "TAG", requires = "site", conflicts_with = "repair")]
     against: Option<TagName>,
     /// Put right what can be: damaged objects are restored from any other copy, the index from the packs. What is lost is
-    /// forgotten, so that the same content can be stored again
+    /// forgotten, so that the same content can be stored again; so are records of the catalog that cannot be read
     #[arg(long)]
     repair: bool,
 }
@@ -67,6 +67,9 @@ fn page(answer: &Verification, store_option: &str) -> Page {
             counted(repair.restored, "object", "objects"),
             counted(repair.lost, "object", "objects")
         ));
+        if repair.records_forgotten > 0 {
+            page.line(format!("{} forgotten", counted(repair.records_forgotten, "record", "records")));
+        }
     }
     for affected in &answer.affected {
         let site = affected.site.as_ref().map_or_else(|| "the store".to_owned(), ToString::to_string);

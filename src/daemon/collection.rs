@@ -117,6 +117,7 @@ impl Daemon {
         volumes: &BTreeSet<VolumeNumber>,
     ) -> Result<Roots<'_>, Failure> {
         let catalog = &self.store.catalog;
+        self.refuse_while_records_are_damaged()?;
         let is_counted = |volume: u32| !volumes.contains(&VolumeNumber(volume));
         let sites = catalog.list::<Site>("")?.into_iter().map(|(_, site)| (site.data_volume, site.data_base));
         let generations = catalog.list::<Generation>("")?.into_iter();

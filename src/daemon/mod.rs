@@ -24,6 +24,7 @@ mod hooks;
 mod imports;
 mod locks;
 mod maintenance;
+mod mending;
 mod namespace;
 mod operations;
 mod platforms;

@@ -33,7 +33,10 @@ pub(super) fn describe(
     windows: &BTreeMap<SiteName, Window>,
 ) -> Result<Namespace, Failure> {
     let platforms = catalog.list::<Platform>("")?;
-    let generations = catalog.list::<Generation>("")?;
+    let sites: BTreeMap<String, Site> = catalog.list::<Site>("")?.into_iter().collect();
+    let mut generations = catalog.list::<Generation>("")?;
+    // Without its record, nothing of a site is to be seen: what would be is not known to be right.
+    generations.retain(|(_, generation)| sites.contains_key(generation.name.site.as_str()));
     let pointers: BTreeMap<String, LivePointer> = catalog.list::<LivePointer>("")?.into_iter().collect();
     let mut by_site = Directory::default();
     let mut by_generation = Directory::default();
@@ -45,9 +48,9 @@ pub(super) fn describe(
     let mut windows_shown = Directory::default();
     let mut views = Directory::default();
 
-    for (name, site) in catalog.list::<Site>("")? {
-        data.volume(&[&name], site.data_volume);
-        snapshots.directory(&[&name]);
+    for (name, site) in &sites {
+        data.volume(&[name], site.data_volume);
+        snapshots.directory(&[name]);
     }
     for (_, platform) in &platforms {
         for lane in Lane::ALL {

@@ -34,7 +34,14 @@ impl Daemon {
         for (_, site) in self.store.catalog.list::<Site>("")? {
             // A site without a live generation is what an interrupted import left; `status` tells of it.
             if self.store.catalog.get::<LivePointer>(site.name.as_str())?.is_some() {
-                sites.push(self.site_summary(&site)?);
+                match self.site_summary(&site) {
+                    Ok(summary) => sites.push(summary),
+                    // `status` tells of it; the others are listed.
+                    Err(failure) if !self.store.catalog.damaged()?.is_empty() => {
+                        log::error!("site {}: {}", site.name, failure.message);
+                    }
+                    Err(failure) => return Err(failure),
+                }
             }
         }
         Ok(Sites { sites })

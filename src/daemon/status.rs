@@ -30,11 +30,13 @@ impl Daemon {
             .filter(|mount| !mount.mounted)
             .map(|mount| format!("{} ({}) is not mounted: restart the daemon", mount.path, mount.shows))
             .collect();
+        let damaged = self.damaged_records()?;
         let mut runs = Vec::new();
         for (_, site) in &sites {
             runs.extend(Journal::list(&self.store.catalog, &site.name)?);
             if self.store.catalog.get::<LivePointer>(site.name.as_str())?.is_none()
                 && !self.locks.held().contains_key(&site.name)
+                && !damaged.iter().any(|damage| damage.site.as_ref() == Some(&site.name))
             {
                 problems.push(format!(
                     "site {0} is what an interrupted import or clone left: sitefs site remove {0} --force",
@@ -61,6 +63,10 @@ impl Daemon {
             });
         }
         problems.extend(self.database_problems()?);
+        problems.extend(damaged.iter().map(|damage| format!("{}: {}", damage.of, damage.reason)));
+        problems.extend(
+            self.store.catalog.copy_problem().map(|why| format!("the catalog has no copy now: {why}")),
+        );
         for (_, generation) in self.store.catalog.list::<Generation>("")? {
             if !self.is_shown(generation.volume) && !held.contains_key(&generation.name.site) {
                 problems.push(format!(
@@ -69,6 +75,13 @@ impl Daemon {
                 ));
             }
         }
+        let mut notices = self.expiry_notices(Timestamp::now())?;
+        notices.extend(self.store.set_aside()?.iter().map(|path| {
+            format!(
+                "{} is damaged and was set aside: remove it when nobody wants to look at it",
+                path.display()
+            )
+        }));
         let mut ended = 0;
         runs.retain(|run| {
             ended += usize::from(run.state.is_final());
@@ -83,7 +96,7 @@ impl Daemon {
             store: self.store.directory().display().to_string(),
             root: self.root.display().to_string(),
             problems,
-            notices: self.expiry_notices(Timestamp::now())?,
+            notices,
             mounts,
             space: Space {
                 objects: usage.objects,
@@ -116,6 +129,7 @@ impl Daemon {
     /// Takes the right to change a site; refused while a command or an unfinished run has it.
     pub(super) fn lock_site(&self, site: &SiteName, what: &str) -> Result<super::locks::SiteLock, Failure> {
         let lock = self.locks.take(site, what)?;
+        self.refuse_damaged(site)?;
         self.store.catalog.refuse_if_busy(site)?;
         Ok(lock)
     }

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::mending::mend;
+use super::rebuild::rebuild;
 use crate::base::files;
 use crate::control::Failure;
-use crate::history::{Catalog, CatalogError};
+use crate::history::Catalog;
 use crate::live::{LiveError, Volumes};
 use crate::objects::Objects;
 use crate::site::Site;
@@ -59,9 +61,10 @@ impl Store {
         check_format(directory)?;
         let objects = Arc::new(Objects::open(&directory.join("objects"))?);
         let trees = Arc::new(Trees::new(objects, PAGE_CACHE_BYTES_MAX));
-        let catalog = open_catalog(directory)?;
+        let catalog = open_catalog(directory, &trees.objects)?;
         // It has the passwords of the applications' databases.
         files::set_mode(&directory.join("catalog.redb"), 0o600)?;
+        mend(&catalog, &trees.objects)?;
         let volumes = open_volumes(directory, &catalog, &trees)?;
         let store = Store {
             directory: files::canonical(directory)?,
@@ -79,6 +82,14 @@ impl Store {
     /// The store's directory, absolute.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The files and directories that were set aside because they are damaged.
+    pub fn set_aside(&self) -> Result<Vec<PathBuf>, Failure> {
+        let entries =
+            files::list(&self.directory)?.into_iter().chain(files::list(&self.directory.join("live"))?);
+        let is_aside = |path: &PathBuf| path.to_string_lossy().contains(".damaged-");
+        Ok(entries.map(|entry| entry.path()).filter(is_aside).collect())
     }
 
     /// A new directory for files that live no longer than one command.
@@ -111,23 +122,36 @@ pub(super) fn check_format(directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens the records. Without them nobody knows which overlays are somebody's, so a store that has lost them is not opened.
-fn open_catalog(directory: &Path) -> Result<Catalog, Failure> {
-    let path = directory.join("catalog.redb");
-    let hint = format!(
-        "restore it from a copy of the store; without one, sitefs --store {} init --rebuild-catalog makes a new one in \
-         which all snapshots are listed",
-        directory.display()
-    );
-    if files::metadata(&path)?.is_none() {
-        let message = format!("{} is missing: it says which sites and snapshots there are", path.display());
-        return Err(Failure::failed(message).hint(hint));
-    }
-    Catalog::open(&path).map_err(|error| {
-        let is_damaged = matches!(&error, CatalogError::Tables(error) if error.is_damaged());
-        let failure = Failure::from(error);
-        if is_damaged { failure.hint(hint) } else { failure }
-    })
+/// The file of records, and that of their copy.
+pub(super) fn catalog_files(directory: &Path) -> (PathBuf, PathBuf) {
+    (directory.join("catalog.redb"), directory.join("catalog.copy"))
+}
+
+/// Opens the records; where they are damaged or gone, they are restored from their copy first. Without them nobody knows
+/// which overlays are somebody's, so a store that has lost any of which not even the name is known is not opened.
+fn open_catalog(directory: &Path, objects: &Objects) -> Result<Catalog, Failure> {
+    let (path, copy) = catalog_files(directory);
+    let failure = match files::metadata(&path)? {
+        None => Failure::failed(format!(
+            "{} is missing: it says which sites and snapshots there are",
+            path.display()
+        )),
+        Some(_) => match Catalog::open_kept(&path, &copy) {
+            Ok(catalog) => return Ok(catalog),
+            Err(error) if error.is_damaged() => Failure::from(error),
+            Err(error) => return Err(error.into()),
+        },
+    };
+    log::error!("{}: {}", failure.message, failure.causes.join(": "));
+    let Some(rebuilt) = rebuild(directory, objects, false)? else {
+        return Err(failure.hint(format!(
+            "restore it from a copy of the store; without one, sitefs --store {} init --rebuild-catalog makes a new one \
+             in which all snapshots are listed",
+            directory.display()
+        )));
+    };
+    log::warn!("the catalog was restored; {} of its records cannot be read", rebuilt.damaged);
+    Ok(Catalog::open_kept(&path, &copy)?)
 }
 
 /// Opens the overlays. A store with sites that has lost them would show old states for the newest.

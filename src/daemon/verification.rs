@@ -62,6 +62,16 @@ impl Daemon {
         let report = objects.verify(&mut |progress| {
             events.progress("reading objects", progress.bytes, Some(progress.bytes_total), Unit::Bytes);
         })?;
+        let catalog = &self.store.catalog;
+        let mut damages: Vec<String> = report.damages.iter().map(ToString::to_string).collect();
+        let records = self.damaged_records()?;
+        damages.extend(
+            records.iter().map(|damage| format!("catalog.redb: the record of {} is damaged", damage.of)),
+        );
+        let is_copy_sound = catalog.is_copy_sound()?;
+        if !is_copy_sound {
+            damages.push("catalog.copy: it is damaged, and not what the catalog is".to_owned());
+        }
         let mut survey = self.survey(&report.bad)?;
         let mut repaired = None;
         if request.repair {
@@ -72,22 +82,27 @@ impl Daemon {
                 log::warn!("repairing {} objects", wanted.len());
                 objects.repair(&wanted)?
             };
+            let records = self.forget_damaged_records()?;
+            if !is_copy_sound {
+                catalog.renew_copy();
+            }
             survey = self.survey(&result.lost)?;
-            repaired = Some(result);
+            repaired = Some(Repair {
+                restored: result.restored.len() as u64,
+                lost: result.lost.len() as u64,
+                records_forgotten: records,
+            });
         }
         self.show_mended_snapshots()?;
         Ok(Verification {
             objects: report.sound,
             snapshots: survey.snapshots,
             volumes: survey.volumes,
-            damages: report.damages.iter().map(ToString::to_string).collect(),
-            damages_count: report.damages_count,
+            damages_count: report.damages_count + records.len() as u64 + u64::from(!is_copy_sound),
+            damages,
             affected: survey.affected,
             affected_count: survey.affected_count,
-            repair: repaired.map(|repaired| Repair {
-                restored: repaired.restored.len() as u64,
-                lost: repaired.lost.len() as u64,
-            }),
+            repair: repaired,
             seconds: started.elapsed().as_secs_f64(),
         })
     }
@@ -158,6 +173,10 @@ impl Daemon {
             let place = Place { site: None, state: format!("platform {name}"), snapshot: None };
             let path = "(list of its files)".as_ref();
             audit.content(&files.list, path, &mut |finding| survey.note(&place, finding));
+        }
+        for damage in self.damaged_records()? {
+            let place = Place { site: damage.site, state: damage.of, snapshot: None };
+            survey.note(&place, Finding { path: "".into(), object: None, reason: damage.reason });
         }
         // Records that nothing above has read: one that cannot be decoded is an error that names it.
         catalog.list::<Tag>("")?;

@@ -74,7 +74,10 @@ impl Daemon {
                 log::error!("snapshot {} of {} cannot be shown: {}", record.id, record.site, failure.message);
             }
         }
-        self.store.volumes.discard_unknown(&known)?;
+        match self.refuse_while_records_are_damaged() {
+            Ok(()) => self.store.volumes.discard_unknown(&known)?,
+            Err(failure) => log::warn!("overlays that nobody has are kept: {}", failure.message),
+        }
         Ok(())
     }
 

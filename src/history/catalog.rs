@@ -1,18 +1,27 @@
 //! The catalog: typed records in transactions.
+//!
+//! A catalog that is [kept](Catalog::open_kept) has a copy in a second file ([`super::copy`]). A record that cannot be read
+//! keeps no other down: it is taken out of its table when the catalog is opened, put right from the copy, or else set aside
+//! in the table [`DAMAGED`] under its table's name and its key.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::base::encoding::{EncodingError, decode, decode_since, encode};
+use super::copy::{self, CatalogCopy, Row};
+use super::restore::{COUNTERS, damaged_key, is_behind};
+use crate::base::FileError;
+use crate::base::encoding::{EncodingError, decode, decode_since, encode, is_intact};
 use crate::base::tables::{Prefix, Tables, TablesError, Writer};
 
 /// Memory for pages: a record is some hundred bytes, and there are a few for each snapshot and generation.
 const CACHE_BYTES: usize = 8 << 20;
 
-/// The table of counters; the name is part of the format.
-const COUNTERS: &str = "counters";
-const COUNTER_VERSION: u8 = 1;
+/// The table of records that cannot be read; the name is part of the format.
+pub(super) const DAMAGED: &str = "damaged";
 
 /// A kind of record. Records of one kind share a table, ordered by key.
 pub trait Record: Serialize + DeserializeOwned {
@@ -44,16 +53,71 @@ pub enum CatalogError {
         /// Why.
         source: EncodingError,
     },
+    /// The copy, or a file on the way to it, cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The copy is from a newer sitefs.
+    #[error("{} cannot be read: {source}", path.display())]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: EncodingError,
+    },
+    /// The copy has newer records than the catalog.
+    #[error("{} is older than its copy: it has lost what was committed", path.display())]
+    Behind {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl CatalogError {
+    /// Whether the catalog has lost something of what was in it.
+    pub fn is_damaged(&self) -> bool {
+        match self {
+            CatalogError::Tables(error) => error.is_damaged(),
+            CatalogError::Behind { .. } => true,
+            CatalogError::Record { .. } | CatalogError::File(_) | CatalogError::Copy { .. } => false,
+        }
+    }
+}
+
+/// A record that cannot be read, and was set aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedRecord {
+    /// The name of its table: [`Record::TABLE`].
+    pub table: String,
+    /// Its key.
+    pub key: String,
 }
 
 /// The store's records.
 pub struct Catalog {
-    tables: Tables,
+    tables: Arc<Tables>,
+    copy: Option<Kept>,
+}
+
+/// The copy of a catalog, and the thread that makes it durable.
+struct Kept {
+    copy: Arc<CatalogCopy>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.copy.stop();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the thread that kept the copy of the catalog ended with a panic");
+        }
+    }
 }
 
 /// A transaction on the catalog: what it reads is what it writes over.
 pub struct Transaction<'a> {
     writer: Writer<'a>,
+    /// What it has changed.
+    rows: Vec<Row>,
 }
 
 fn read_record<R: Record>(key: &str, bytes: &[u8]) -> Result<R, CatalogError> {
@@ -102,7 +166,64 @@ impl<R: Record> Listing<R> {
 impl Catalog {
     /// Opens the catalog in the file `path`, creating it where it is missing. A damaged one is an error.
     pub fn open(path: &Path) -> Result<Catalog, CatalogError> {
-        Ok(Catalog { tables: Tables::open_checked(path, CACHE_BYTES)? })
+        Ok(Catalog { tables: Arc::new(Tables::open_checked(path, CACHE_BYTES)?), copy: None })
+    }
+
+    /// As [`Catalog::open`], with a copy in the file `copy`, which is made or put right where it is not what it should be.
+    /// An error, too, where the copy has more than the catalog. Records that cannot be read are restored or set aside.
+    pub fn open_kept(path: &Path, copy: &Path) -> Result<Catalog, CatalogError> {
+        let tables = Arc::new(Tables::open_checked(path, CACHE_BYTES)?);
+        let number = copy::number_in(&tables)?;
+        let mut unreadable = BTreeMap::new();
+        let mut there = copy::compare(&tables, copy, &mut |table, key, value| {
+            if table != DAMAGED && !is_intact(value) {
+                unreadable.insert((table.to_owned(), key.to_owned()), value.to_owned());
+            }
+        })?;
+        if is_behind(number, there.found) {
+            return Err(CatalogError::Behind { path: path.to_owned() });
+        }
+        there.is_same &= unreadable.is_empty();
+        set_aside(&tables, unreadable, copy)?;
+        let copy = Arc::new(CatalogCopy::open(copy, number, &there, &tables)?);
+        let (kept, of) = (Arc::clone(&copy), Arc::clone(&tables));
+        let thread = std::thread::Builder::new()
+            .name("catalog".to_owned())
+            .spawn(move || kept.keep(&of))
+            .expect("a process that is just starting can start a thread");
+        Ok(Catalog { tables, copy: Some(Kept { copy, thread: Some(thread) }) })
+    }
+
+    /// The records that cannot be read.
+    pub fn damaged(&self) -> Result<Vec<DamagedRecord>, CatalogError> {
+        let mut damaged = Vec::new();
+        self.tables.read()?.scan(DAMAGED, Prefix::new(&[]), |key, _| {
+            let key = String::from_utf8_lossy(key);
+            let (table, key) = key.split_once('/').unwrap_or((&key, ""));
+            damaged.push(DamagedRecord { table: table.to_owned(), key: key.to_owned() });
+            true
+        })?;
+        Ok(damaged)
+    }
+
+    /// Why the copy cannot be written; `None` when it can, and where none is kept.
+    pub fn copy_problem(&self) -> Option<String> {
+        self.copy.as_ref().and_then(|kept| kept.copy.problem())
+    }
+
+    /// Compares the copy with the catalog; `false` when it is damaged or another. Nothing is committed meanwhile.
+    pub fn is_copy_sound(&self) -> Result<bool, CatalogError> {
+        let Some(kept) = &self.copy else { return Ok(true) };
+        let state = kept.copy.lock();
+        let there = copy::compare(&self.tables, kept.copy.path(), &mut |_, _, _| {})?;
+        Ok(there.is_same && there.found.is_some_and(|found| found.is_sound_up_to(state.last)))
+    }
+
+    /// Writes the copy anew.
+    pub fn renew_copy(&self) {
+        if let Some(kept) = &self.copy {
+            kept.copy.renew(&self.tables);
+        }
     }
 
     /// The record under `key`.
@@ -128,12 +249,57 @@ impl Catalog {
         &self,
         change: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        // Held until the rows are in the copy, so that they are there in the order of the commits.
+        let mut copy = self.copy.as_ref().map(|kept| kept.copy.lock());
         let writer = self.tables.write().map_err(CatalogError::from)?;
-        let mut transaction = Transaction { writer };
+        let mut transaction = Transaction { writer, rows: Vec::new() };
         let result = change(&mut transaction)?;
-        transaction.writer.commit().map_err(CatalogError::from)?;
+        let Transaction { mut writer, rows } = transaction;
+        if let Some(copy) = &copy {
+            let (table, key, value) = copy::number_row(copy.last + 1);
+            writer.put(table, key, &value).map_err(CatalogError::from)?;
+        }
+        writer.commit().map_err(CatalogError::from)?;
+        if let Some(copy) = &mut copy {
+            copy.append(rows);
+        }
+        drop(copy);
+        if let Some(kept) = &self.copy {
+            kept.copy.note();
+        }
         Ok(result)
     }
+}
+
+/// Puts rows that are no records any more right from the copy; those that are not there either are set aside.
+fn set_aside(
+    tables: &Tables,
+    unreadable: BTreeMap<(String, Vec<u8>), Vec<u8>>,
+    copy: &Path,
+) -> Result<(), CatalogError> {
+    if unreadable.is_empty() {
+        return Ok(());
+    }
+    let mut sound = BTreeMap::new();
+    copy::replay(copy, &mut |row| {
+        let place = (row.table, row.key);
+        if unreadable.contains_key(&place) {
+            sound.insert(place, row.value);
+        }
+    })?;
+    let mut writer = tables.write()?;
+    for (place, value) in unreadable {
+        let (table, key) = &place;
+        match sound.get(&place).and_then(Option::as_ref).filter(|value| is_intact(value)) {
+            Some(sound) => writer.put(table, key, sound)?,
+            None => {
+                writer.put(DAMAGED, &damaged_key(table, key), &value)?;
+                writer.remove(table, key)?;
+            }
+        }
+        log::error!("the record {table}/{} could not be read", String::from_utf8_lossy(key));
+    }
+    Ok(writer.commit()?)
 }
 
 impl Transaction<'_> {
@@ -152,22 +318,46 @@ impl Transaction<'_> {
 
     /// Sets the record under `key`.
     pub fn put<R: Record>(&mut self, key: &str, record: &R) -> Result<(), CatalogError> {
-        Ok(self.writer.put(R::TABLE, key.as_bytes(), &encode(R::VERSION, record))?)
+        self.put_row(R::TABLE, key, encode(R::VERSION, record))
+    }
+
+    fn put_row(&mut self, table: &str, key: &str, value: Vec<u8>) -> Result<(), CatalogError> {
+        self.writer.put(table, key.as_bytes(), &value)?;
+        self.rows.push(Row { table: table.to_owned(), key: key.into(), value: Some(value) });
+        Ok(())
     }
 
     /// Removes the record under `key`; whether it was there.
     pub fn remove<R: Record>(&mut self, key: &str) -> Result<bool, CatalogError> {
-        Ok(self.writer.remove(R::TABLE, key.as_bytes())?)
+        self.remove_row(R::TABLE, key)
+    }
+
+    /// Forgets a record that cannot be read; whether it was there.
+    pub fn forget_damaged(&mut self, record: &DamagedRecord) -> Result<bool, CatalogError> {
+        self.remove_row(DAMAGED, &format!("{}/{}", record.table, record.key))
+    }
+
+    fn remove_row(&mut self, table: &str, key: &str) -> Result<bool, CatalogError> {
+        let was_there = self.writer.remove(table, key.as_bytes())?;
+        if was_there {
+            self.rows.push(Row { table: table.to_owned(), key: key.into(), value: None });
+        }
+        Ok(was_there)
+    }
+
+    /// Has a counter go on behind `last`, unless it is there already.
+    pub fn skip_to(&mut self, counter: &str, last: u64) -> Result<(), CatalogError> {
+        self.put_row(COUNTERS.0, counter, encode(COUNTERS.1, &last))
     }
 
     /// The next number of a counter, never given out again once the transaction is committed. The first is 1.
     pub fn next_number(&mut self, counter: &str) -> Result<u64, CatalogError> {
-        let last: u64 = match self.writer.get(COUNTERS, counter.as_bytes())? {
-            Some(bytes) => read(COUNTERS, COUNTER_VERSION, counter, &bytes)?,
+        let last: u64 = match self.writer.get(COUNTERS.0, counter.as_bytes())? {
+            Some(bytes) => read(COUNTERS.0, COUNTERS.1, counter, &bytes)?,
             None => 0,
         };
         let next = last.checked_add(1).expect("nobody counts to 2^64");
-        self.writer.put(COUNTERS, counter.as_bytes(), &encode(COUNTER_VERSION, &next))?;
+        self.put_row(COUNTERS.0, counter, encode(COUNTERS.1, &next))?;
         Ok(next)
     }
 }

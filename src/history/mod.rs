@@ -11,15 +11,20 @@
 //! Absent: mounts, databases' engines, what a record of a higher layer means.
 
 mod catalog;
+mod copy;
 mod error;
 mod refs;
+mod restore;
 mod retention;
 mod snapshot;
 mod stream;
 
-pub use catalog::{Catalog, CatalogError, Record, Transaction};
+use catalog::DAMAGED;
+
+pub use catalog::{Catalog, CatalogError, DamagedRecord, Record, Transaction};
 pub use error::HistoryError;
 pub use refs::{Refs, SnapshotRecord, Tag, VOLUME_COUNTER};
+pub use restore::{Restored, restore as restore_catalog};
 pub use retention::{Reason, Retention};
 pub use snapshot::{DatabaseSnapshot, PlatformBinding, Snapshot, SnapshotId, TableSummary};
 pub use stream::{StreamError, StreamHeader, StreamReader, StreamWriter};

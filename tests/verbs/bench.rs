@@ -99,8 +99,13 @@ impl Bench {
 
     /// Runs sitefs, which must succeed; what it prints for people.
     pub(crate) fn says(&self, arguments: &[&str]) -> String {
+        self.says_with(0, arguments)
+    }
+
+    /// Runs sitefs, which must end with this code; what it prints for people.
+    pub(crate) fn says_with(&self, exit: i32, arguments: &[&str]) -> String {
         let ran = self.sitefs(arguments);
-        assert_eq!(ran.exit, 0, "{arguments:?}: {}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.exit, exit, "{arguments:?}: {}{}", ran.stdout, ran.stderr);
         ran.stdout
     }
 

@@ -20,16 +20,51 @@ fn damage(bench: &Bench, name: &str) {
 }
 
 #[test]
-fn a_catalog_that_is_damaged_or_gone_is_made_anew_from_the_snapshots() {
+fn a_catalog_that_is_damaged_or_gone_is_restored_with_all_that_was_in_it() {
     let bench = Bench::with_site();
     bench.write("root/sites/shop/files/new.txt", "new");
-    let taken = bench.json(&["snapshot", "shop", "-m", "the last"]);
+    let taken = bench.json(&["snapshot", "shop", "--tag", "release-1"]);
+    bench.json(&["cutover", "shop", "--platform", "two"]);
+    bench.json(&["clone", "shop", "copy"]);
+    bench.write("root/sites/shop/files/later.txt", "later");
+    let sites = bench.json(&["site", "list"])["sites"].clone();
     let refused = bench.fails(1, &["init", "--rebuild-catalog"]);
     assert!(refused.contains("locked") || refused.contains("another"), "{refused}");
     bench.stop();
     let refused = bench.fails(3, &["init", "--rebuild-catalog"]);
     assert!(refused.contains("sound"), "{refused}");
+    for round in 0..3 {
+        if round == 1 {
+            fs::remove_file(bench.path("store/catalog.redb")).unwrap();
+        } else {
+            damage(&bench, "store/catalog.redb");
+        }
+        if round == 2 {
+            let rebuilt = bench.json(&["init", "--rebuild-catalog"]);
+            assert_eq!((&rebuilt["sites"], &rebuilt["damaged"]), (&2.into(), &0.into()), "{rebuilt}");
+        }
+        bench.serve();
+        assert_eq!(bench.json(&["site", "list"])["sites"], sites);
+        assert_eq!(bench.read("root/sites/shop/files/later.txt"), "later");
+        let link = fs::read_link(bench.path("root/live/shop")).unwrap();
+        assert!(link.starts_with(bench.path("platforms/two")), "{}", link.display());
+        assert_eq!(bench.json(&["show", "shop@release-1"])["snapshot"]["id"], taken["snapshot"]["id"]);
+        let status = bench.json(&["status"]);
+        assert_eq!(status["problems"], serde_json::json!([]));
+        assert!(status["notices"].to_string().contains("catalog.redb.damaged-1"), "{}", status["notices"]);
+        bench.json(&["verify"]);
+        bench.stop();
+    }
+}
+
+#[test]
+fn a_catalog_that_is_gone_with_its_copy_is_made_anew_from_the_snapshots() {
+    let bench = Bench::with_site();
+    bench.write("root/sites/shop/files/new.txt", "new");
+    let taken = bench.json(&["snapshot", "shop", "-m", "the last"]);
     for is_gone in [false, true] {
+        bench.stop();
+        fs::remove_file(bench.path("store/catalog.copy")).unwrap();
         if is_gone {
             fs::remove_file(bench.path("store/catalog.redb")).unwrap();
         } else {
@@ -38,23 +73,66 @@ fn a_catalog_that_is_damaged_or_gone_is_made_anew_from_the_snapshots() {
         let said = refuses_to_serve(&bench);
         assert!(said.contains("catalog.redb") && said.contains("init --rebuild-catalog"), "{said}");
         let rebuilt = bench.json(&["init", "--rebuild-catalog"]);
-        assert_eq!(rebuilt["snapshots"], 2, "{rebuilt}");
+        assert_eq!((&rebuilt["sites"], &rebuilt["snapshots"]), (&0.into(), &2.into()), "{rebuilt}");
         bench.serve();
         bench.json(&["verify"]);
         let log = bench.json(&["log", "shop"]);
         assert_eq!(log["snapshots"][0]["id"], taken["snapshot"]["id"]);
         let id = &log["snapshots"][0]["id"].as_str().unwrap()[..12];
         assert_eq!(bench.read(&format!("root/snapshots/shop/{id}/files/new.txt")), "new");
-        bench.stop();
     }
     // The site is made again from its snapshot.
-    bench.serve();
     bench.json(&["platform", "add", "one", &bench.text("platforms/one")]);
     fs::create_dir(bench.path("out")).unwrap();
     let paths = ["settings.php", "modules", "files", "database"];
     bench.json(&[&["restore", "shop@latest"], &paths[..], &["--into", &bench.text("out")]].concat());
     bench.json(&["site", "import", "shop", &bench.text("out"), "--platform=one", "--app=shop"]);
     assert_eq!(bench.read("root/sites/shop/files/new.txt"), "new");
+}
+
+#[test]
+fn a_record_that_cannot_be_read_keeps_no_other_site_down() {
+    let bench = Bench::with_site();
+    bench.json(&["clone", "shop", "copy"]);
+    bench.write("root/sites/copy/files/new.txt", "new");
+    bench.json(&["snapshot", "shop", "--tag", "release-1"]);
+    bench.stop();
+    fs::remove_file(bench.path("store/catalog.copy")).unwrap();
+    // The beginning of the record: the site's name, that it is no clone, the name of its recipe.
+    let mut bytes = fs::read(bench.path("store/catalog.redb")).unwrap();
+    let begins = b"\x04shop\x00\x04shop";
+    let places: Vec<usize> =
+        (0..bytes.len() - begins.len()).filter(|at| bytes[*at..].starts_with(begins)).collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|at| bytes[at + 6] ^= 4);
+    fs::write(bench.path("store/catalog.redb"), bytes).unwrap();
+
+    bench.serve();
+    assert_eq!(bench.read("root/sites/copy/files/new.txt"), "new");
+    for shown in ["sites", "live", "data", "generations"] {
+        assert!(!bench.exists(&format!("root/{shown}/shop")), "{shown}");
+    }
+    assert!(!bench.exists("platforms/one/web/sites/shop/settings.php"));
+    let status: serde_json::Value = serde_json::from_str(&bench.says_with(1, &["--json", "status"])).unwrap();
+    let problems = status["problems"].to_string();
+    assert!(problems.contains("site shop") && !problems.contains("copy"), "{problems}");
+    assert_eq!(status["sites"].as_array().unwrap().len(), 1);
+    let report: serde_json::Value = serde_json::from_str(&bench.says_with(1, &["--json", "verify"])).unwrap();
+    assert_eq!((&report["affected"][0]["site"], &report["affected_count"]), (&"shop".into(), &1.into()));
+    // What it may refer to is kept, and nothing else takes its name.
+    assert!(bench.fails(3, &["gc"]).contains("verify"));
+    assert!(bench.fails(1, &["snapshot", "shop"]).contains("cannot be read"));
+    let import = ["site", "import", "shop", &bench.text("original"), "--platform=one", "--app=shop"];
+    assert!(bench.fails(1, &import).contains("cannot be read"));
+    // Its snapshots are there, and it can be made anew.
+    let repaired = bench.says_with(1, &["verify", "--repair"]);
+    assert!(repaired.contains("1 record forgotten"), "{repaired}");
+    bench.json(&["verify"]);
+    bench.json(&["gc"]);
+    assert_eq!(bench.json(&["status"])["problems"], serde_json::json!([]));
+    assert!(bench.says(&["log", "shop"]).contains("release-1"));
+    bench.json(&import);
+    assert_eq!(bench.read("root/sites/copy/files/new.txt"), "new");
 }
 
 #[test]

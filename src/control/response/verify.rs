@@ -31,7 +31,7 @@ pub struct Verification {
 impl Verification {
     /// Whether all is well, now.
     pub fn is_sound(&self) -> bool {
-        let repaired = self.repair.as_ref().is_some_and(|repair| repair.lost == 0);
+        let repaired = self.repair.as_ref().is_some_and(|repair| repair.lost + repair.records_forgotten == 0);
         self.affected_count == 0 && (self.damages_count == 0 || repaired)
     }
 }
@@ -44,6 +44,8 @@ pub struct Repair {
     /// Damaged objects of which nothing is left. Storing the same content again, by a deploy or a snapshot, brings them
     /// back.
     pub lost: u64,
+    /// Records of the catalog that could not be read and were forgotten.
+    pub records_forgotten: u64,
 }
 
 /// A path that cannot be read.
