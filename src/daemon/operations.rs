@@ -321,6 +321,7 @@ impl Daemon {
         let site = self.site(&request.generation.site)?;
         let place = self.place(&generation)?;
         let mut command = Command::script(&request.line)
+            .contained()
             .clear_env()
             .directory(&place.docroot)
             .user(&self.account(&request.user, &site)?)

@@ -1,6 +1,7 @@
 //! `sitefs update` from end to end: the real program, a real mount, real commands, in a temporary directory.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on has failed")]
 
+mod contained;
 mod drupal;
 mod kills;
 mod modes;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
+use super::containment;
 use crate::base::files;
 
 /// How long they are waited for. One that hangs in the kernel is left behind then.
@@ -13,8 +14,8 @@ const KILL_WAIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(5);
 
 /// Kills every process that has the variable `name` with this value in the environment it was started with, and waits
-/// until they are gone; how many there were. Nothing else marks all that a command has started, as that may be in
-/// groups and sessions of its own.
+/// until they are gone; how many there were. What a command has started without that variable is killed by the process
+/// that contains the command, which has it.
 pub fn kill_by_environment(name: &str, value: &str) -> usize {
     let variable = format!("{name}={value}");
     let begun = Instant::now();
@@ -26,8 +27,9 @@ pub fn kill_by_environment(name: &str, value: &str) -> usize {
         }
         for process in found {
             killed.insert(process.as_raw_nonzero());
-            // One that has ended meanwhile is what is wanted.
-            let _ = kill_process(process, Signal::KILL);
+            // One that kills others is given the time for it. One that has ended meanwhile is what is wanted.
+            let signal = if containment::is_one(process) { Signal::HUP } else { Signal::KILL };
+            let _ = kill_process(process, signal);
         }
         std::thread::sleep(POLL);
     }

@@ -16,6 +16,7 @@
 //! Absent: threads, signal handlers, any knowledge of what is run.
 
 mod capture;
+pub mod containment;
 mod conversation;
 mod leftovers;
 mod run;
@@ -129,6 +130,7 @@ pub struct Command {
     output: Option<File>,
     time_limit: Option<Duration>,
     grace: Duration,
+    contained: bool,
     capture_bytes_max: usize,
 }
 
@@ -146,6 +148,7 @@ impl Command {
             output: None,
             time_limit: None,
             grace: Duration::from_secs(5),
+            contained: false,
             capture_bytes_max: CAPTURE_BYTES_MAX,
         }
     }
@@ -223,6 +226,13 @@ impl Command {
         self
     }
 
+    /// Ends everything that the process has started when it ends, and when this program does: see [`containment`]. Only in
+    /// the `sitefs` program, and with [`Command::run`] and [`Command::run_with`].
+    pub fn contained(mut self) -> Command {
+        self.contained = true;
+        self
+    }
+
     /// How many bytes of each output are kept; 1 MiB unless set.
     pub fn capture_bytes_max(mut self, bytes_max: usize) -> Command {
         self.capture_bytes_max = bytes_max;
@@ -269,6 +279,11 @@ impl Command {
     /// changes the user where those are asked for.
     fn words(&self) -> Result<Vec<OsString>, ProcessError> {
         let mut words: Vec<OsString> = Vec::new();
+        if self.contained {
+            let program = current_program().map_err(|source| self.start_error(source))?;
+            words.extend(self.shell_in(".".as_ref())?);
+            words.extend(containment::words(&program, self.grace));
+        }
         let current = nix::unistd::geteuid().as_raw();
         if let Some(user) = self.user.as_ref().filter(|user| user.uid != current) {
             if current != 0 {
@@ -286,13 +301,18 @@ impl Command {
         }
         let by_path = self.program.as_encoded_bytes().contains(&b'/');
         if self.directory.is_some() || by_path {
-            words.push(self.find("sh".as_ref())?.into());
-            words.extend(["-c", r#"cd -- "$1" || exit 126; shift; exec "$@""#, "sitefs"].map(OsString::from));
-            words.push(self.directory.as_ref().map_or(".".into(), |directory| directory.clone().into()));
+            words.extend(self.shell_in(self.directory.as_deref().unwrap_or(".".as_ref()))?);
         }
         words.push(if by_path { self.program.clone() } else { self.find(&self.program)?.into() });
         words.extend(self.arguments.iter().cloned());
         Ok(words)
+    }
+
+    /// The words for a shell that enters a directory and executes what follows.
+    fn shell_in(&self, directory: &Path) -> Result<[OsString; 5], ProcessError> {
+        let script = r#"cd -- "$1" || exit 126; shift; exec "$@""#;
+        let shell = self.find("sh".as_ref())?;
+        Ok([shell.into(), "-c".into(), script.into(), "sitefs".into(), directory.into()])
     }
 
     /// What is common to all ways of starting; inputs and outputs are set by those.

@@ -19,7 +19,7 @@ const DRAIN: Duration = Duration::from_millis(500);
 
 /// How long a process that was sent SIGKILL is waited for. One that hangs in the kernel (a dead disk, a mount that
 /// does not answer) is left behind then.
-const KILL_WAIT: Duration = Duration::from_secs(5);
+pub(super) const KILL_WAIT: Duration = Duration::from_secs(5);
 
 /// One of the two outputs of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +112,10 @@ impl Command {
         let input: &[u8] = if let Input::Bytes(bytes) = &self.input { bytes } else { &[] };
         let mut pipes = Pipes::new(&mut process.child, input, self.capture_bytes_max)
             .map_err(|source| self.start_error(source))?;
+        // The process that contains it does the killing, and is killed itself only when it does not come to an end.
+        let grace = if self.contained { self.grace + 2 * KILL_WAIT } else { self.grace };
         let ending = process
-            .watch(&mut pipes, started, self.time_limit, self.grace, line)
+            .watch(&mut pipes, started, self.time_limit, grace, line)
             .map_err(|source| self.start_error(source))?;
         let [output, errors] = pipes.outputs.map(|output| output.captured);
         Ok(Outcome { program: self.name(), ending, output, errors, duration: started.elapsed() })
