@@ -224,7 +224,8 @@ impl Execution<'_> {
     }
 
     fn live_checks(&mut self) -> Result<String, Stop> {
-        let (to, checks) = (self.to()?, self.all_checks());
+        let (to, mut checks) = (self.to()?, self.all_checks());
+        checks.retain(|check| check.after_switch);
         self.end_mode_for(StepKind::LiveChecks)?;
         let count = self.runner(StepKind::LiveChecks).checks(&to, &checks, Some(Pages::WebServer))?;
         Ok(format!("{} passed", counted(count, "check")))
@@ -313,6 +314,7 @@ impl Execution<'_> {
             title: line.clone(),
             expectation: Expectation::Command(line.clone()),
             seconds_max: self.recipe.timeout_seconds,
+            after_switch: true,
         });
         self.recipe.checks.iter().cloned().chain(given).collect()
     }

@@ -401,6 +401,22 @@ fn pages_may_fail_as_often_as_the_recipe_says() {
 }
 
 #[test]
+fn a_check_that_sees_the_same_after_the_switch_is_not_made_again() {
+    for (recipe, again) in [
+        (POLITE.to_owned(), true),
+        (POLITE.replace("{ run = \"check\" }", "{ run = \"check\", after_switch = false }"), false),
+    ] {
+        let model = Model::new(&recipe);
+        let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
+        model.assert_ended_well(&run);
+        let output = model.output();
+        assert!(output.contains("\ncheck for rehearse-checks\n") && output.contains("\ncheck for checks\n"));
+        assert_eq!(output.contains("\ncheck for live-checks\n"), again, "{output}");
+        assert!(output.contains("GET /: status 200"), "{output}");
+    }
+}
+
+#[test]
 fn a_hook_that_fails_is_a_step_that_fails() {
     for strategy in [Strategy::Switch, Strategy::InPlace] {
         let switch = strategy.steps().iter().position(|kind| *kind == StepKind::Switch).unwrap();

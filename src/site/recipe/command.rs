@@ -29,6 +29,9 @@ pub struct Check {
     pub expectation: Expectation,
     /// Seconds until it counts as failed.
     pub seconds_max: u32,
+    /// Whether it is made again after the switch, when writers wait for it. No use for a command that sees the same as
+    /// before: a generation's own directory, and not what visitors get.
+    pub after_switch: bool,
 }
 
 /// What a check expects.
@@ -108,6 +111,7 @@ impl<'de> Deserialize<'de> for Check {
             seconds_total_max: Option<u32>,
             #[serde(default)]
             copies: bool,
+            after_switch: Option<bool>,
         }
         let table = Table::deserialize(deserializer)?;
         let counts = [table.requests, table.failures_max, table.seconds_total_max];
@@ -145,10 +149,18 @@ impl<'de> Deserialize<'de> for Check {
             }
             _ => return Err(de::Error::custom("a check has either `run` or `page`")),
         };
+        if table.after_switch.is_some() && matches!(expectation, Expectation::Page(_)) {
+            return Err(de::Error::custom("only a check with `run` has `after_switch`"));
+        }
         let title = table.title.unwrap_or_else(|| match &expectation {
             Expectation::Command(line) => line.clone(),
             Expectation::Page(page) => page.path.clone(),
         });
-        Ok(Check { title, expectation, seconds_max: table.seconds_max.unwrap_or(CHECK_SECONDS_DEFAULT) })
+        Ok(Check {
+            title,
+            expectation,
+            seconds_max: table.seconds_max.unwrap_or(CHECK_SECONDS_DEFAULT),
+            after_switch: table.after_switch.unwrap_or(true),
+        })
     }
 }

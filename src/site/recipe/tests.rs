@@ -100,6 +100,7 @@ fn mistakes_are_shown_with_their_line_and_the_known_keys() {
         ("title = 'x'\n[update]\ncommands = [3]", "a shell line, or a table"),
         ("title = 'x'\n[[check]]\ntitle = 'y'", "either `run` or `page`"),
         ("title = 'x'\n[[check]]\nrun = 'y'\nstatus = 200", "only a check with `page` has"),
+        ("title = 'x'\n[[check]]\npage = '/'\nafter_switch = true", "only a check with `run` has"),
         ("title = 'x'\n[[check]]\npage = '/'\nrequests = 5\nfailures_max = 5", "less than that"),
         ("title = 'x'\n[[check]]\npage = 'http://a/'", "must start with a slash"),
         ("title = 'x'\n[database]\nengine = 'oracle'\nfile = 'x'", "sqlite"),
