@@ -1,5 +1,6 @@
 //! The configuration file.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -26,6 +27,8 @@ pub(super) struct Config {
     pub(super) hooks: Option<PathBuf>,
     /// How long each hook may take, in seconds.
     pub(super) hook_seconds: Option<u32>,
+    /// How many updates run at once.
+    pub(super) updates: Option<NonZeroUsize>,
     /// Where web servers and load balancers are answered.
     pub(super) web: Option<String>,
     /// The directory with templates of one's own for web servers.
@@ -100,13 +103,15 @@ mod tests {
     fn an_empty_file_says_nothing_and_every_key_is_read() {
         assert_eq!(Config::parse(""), Ok(Config::default()));
         let text = "store = '/s'\nroot = '/r'\nrecipes = '/c'\nphp = 'php8.4'\ndrain_seconds = 5\nweb = '/w'\n\
-                    templates = '/t'\n";
+                    updates = 3\n                    templates = '/t'\n";
         let config = Config::parse(text).unwrap();
         assert_eq!(config.store, Some("/s".into()));
         assert_eq!(config.root, Some("/r".into()));
         assert_eq!(config.recipes, Some("/c".into()));
         assert_eq!(config.php, Some("php8.4".into()));
         assert_eq!(config.drain_seconds, Some(5));
+        assert_eq!(config.updates, NonZeroUsize::new(3));
+        assert!(Config::parse("updates = 0\n").unwrap_err().contains("nonzero"));
         assert_eq!((config.web, config.templates), (Some("/w".into()), Some("/t".into())));
     }
 

@@ -1,7 +1,8 @@
-//! One command at a time changes a site.
+//! One command at a time changes a site, and so many updates run at once as the machine bears.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -42,6 +43,68 @@ impl Drop for SiteLock {
     }
 }
 
+/// How often it is looked whether it is somebody's turn.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Lets so many updates run at once and the others wait in the order they came.
+pub(super) struct Turns {
+    max: usize,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    running: usize,
+    waiting: VecDeque<u64>,
+    next: u64,
+}
+
+/// The right to run, given back when dropped.
+pub(super) struct Turn<'a>(&'a Turns);
+
+impl Turns {
+    pub(super) fn new(max: usize) -> Turns {
+        Turns { max, queue: Mutex::default() }
+    }
+
+    /// Waits for a turn; `None` when `gives_up` says so first. Calls `waits` once if it has to be waited for.
+    pub(super) fn wait(&self, waits: &dyn Fn(), gives_up: &dyn Fn() -> bool) -> Option<Turn<'_>> {
+        let ticket = {
+            let mut queue = self.queue.lock();
+            queue.next += 1;
+            let ticket = queue.next;
+            queue.waiting.push_back(ticket);
+            ticket
+        };
+        let mut is_told = false;
+        loop {
+            {
+                let mut queue = self.queue.lock();
+                if queue.running < self.max && queue.waiting.front() == Some(&ticket) {
+                    queue.waiting.pop_front();
+                    queue.running += 1;
+                    return Some(Turn(self));
+                }
+                if gives_up() {
+                    queue.waiting.retain(|other| *other != ticket);
+                    return None;
+                }
+            }
+            if !is_told {
+                waits();
+                is_told = true;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.queue.lock().running -= 1;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +119,30 @@ mod tests {
         assert!(locks.take(&"example.org".parse().unwrap(), "snapshot").is_ok());
         drop(lock);
         assert!(locks.take(&site, "snapshot").is_ok());
+    }
+
+    #[test]
+    fn whoever_comes_first_has_the_first_turn_and_who_gives_up_is_in_nobodys_way() {
+        let turns = Turns::new(2);
+        let now = || turns.wait(&|| (), &|| true);
+        let (first, second) = (now().unwrap(), now().unwrap());
+        assert!(now().is_none());
+        let order = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for number in 0..2 {
+                let waits = std::sync::mpsc::channel();
+                let (turns, order) = (&turns, &order);
+                scope.spawn(move || {
+                    let turn = turns.wait(&|| waits.0.send(()).unwrap(), &|| false);
+                    order.lock().push(number);
+                    drop(turn);
+                });
+                waits.1.recv().unwrap();
+            }
+            drop(first);
+        });
+        assert_eq!(*order.lock(), [0, 1]);
+        drop(second);
+        assert!(now().is_some());
     }
 }

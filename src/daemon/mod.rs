@@ -82,6 +82,7 @@ pub struct Daemon {
     mounts: Mounts,
     views: Mutex<BTreeMap<(PlatformName, Lane), volumes::LaneView>>,
     locks: locks::Locks,
+    turns: locks::Turns,
     holds: Mutex<BTreeMap<u64, Arc<capture::WriteHold>>>,
     /// Serialises changes of the namespace, so that an older description never replaces a newer one.
     publishing: Mutex<()>,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use super::Daemon;
+use super::locks::Turn;
 use super::operations::RunOperations;
 use crate::base::accounts::User as Account;
 use crate::base::{SiteName, files};
@@ -84,6 +85,10 @@ impl Daemon {
             UpdateAction::Resume | UpdateAction::Abort => self.take_when_settled(&site, events)?,
         };
         let is_abort = matches!(request.action, UpdateAction::Abort);
+        let _turn = match request.action {
+            UpdateAction::Start(_) | UpdateAction::Resume => Some(self.wait_for_turn(&site, events)?),
+            UpdateAction::Plan(_) | UpdateAction::Abort => None,
+        };
         let run = match request.action {
             UpdateAction::Plan(options) => {
                 let asked = update_request(&site, caller, options)?;
@@ -99,6 +104,17 @@ impl Daemon {
             return Ok(UpdateOutcome::Aborted(update_report(&run, &log)));
         }
         self.outcome(run)
+    }
+
+    /// Waits until few enough other updates run. Nothing was begun so far; whoever asked need not wait for it.
+    fn wait_for_turn(&self, site: &SiteName, events: &dyn Events) -> Result<Turn<'_>, Failure> {
+        let waits = || {
+            let max = self.options.updates_max;
+            events.warn(format!("waiting for another update to end, as {max} run at once (updates = {max})"));
+        };
+        self.turns.wait(&waits, &|| self.is_stopping()).ok_or_else(|| {
+            Failure::failed(format!("the update of {site} has not begun: the daemon was stopped"))
+        })
     }
 
     fn outcome(&self, run: Run) -> Result<UpdateOutcome, Failure> {

@@ -40,6 +40,8 @@ pub struct ServeOptions {
     pub hooks: PathBuf,
     /// How long each of them may take.
     pub hook_limit: Duration,
+    /// How many updates run at once; others wait.
+    pub updates_max: usize,
     /// The program that runs PHP on the command line.
     pub php: String,
     /// Where web servers and load balancers are answered; nowhere unless told.
@@ -155,6 +157,7 @@ impl Daemon {
             SessionOptions { passthrough: options.passthrough, ..SessionOptions::default() };
         let session = Session::mount(Arc::clone(&filesystem), &root, session_options)?;
         let daemon = Daemon {
+            turns: locks::Turns::new(options.updates_max),
             store,
             options,
             root,

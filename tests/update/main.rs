@@ -9,6 +9,7 @@ mod place;
 
 use std::fs;
 
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
 use place::{Place, Site, read_only, wait_until};
@@ -274,5 +275,43 @@ fn a_clone_does_not_expire_while_it_is_updated() {
     );
     place.done(&["update", "test", "--abort"]);
     wait_until("it has expired", || place.sites() == ["site"]);
+    place.stop();
+}
+
+#[test]
+fn several_sites_are_updated_at_once_and_more_wait_their_turn() {
+    let place = Place::new();
+    let sites: Vec<Site<'_>> = ["a", "b", "c", "d"].iter().map(|name| place.import(name)).collect();
+    let config = fs::read_to_string(place.path("config.toml")).unwrap();
+    let serve_with = |updates: u32| {
+        place.stop();
+        fs::write(place.path("config.toml"), format!("updates = {updates}\n{config}")).unwrap();
+        place.serve();
+    };
+    serve_with(2);
+    let mut updates: Vec<_> = sites.iter().map(Site::start_update).collect();
+    for update in &mut updates {
+        assert_eq!(update.end(), 0, "{}", update.told);
+    }
+    for site in &sites {
+        site.assert_updated();
+    }
+
+    // One that hangs has its turn until it ends; who waits is told, and nothing is done for it so far.
+    serve_with(1);
+    for site in &sites[..2] {
+        place.done(&["rollback", &site.name]);
+    }
+    place.set("pause", "rehearse-update");
+    let mut first = sites[0].start_update();
+    wait_until("the first one blocks", || place.paused().is_some());
+    let mut second = sites[1].start_update();
+    assert!(second.waits(), "{}", second.told);
+    let refused = place.sitefs(&["snapshot", "b"]);
+    assert!(refused.exit == 3 && refused.stderr.contains("update is under way"), "{}", refused.stderr);
+    place.set("pause", "");
+    kill_process(place.paused().unwrap(), Signal::KILL).unwrap();
+    assert_eq!((first.end(), second.end()), (1, 0), "{}{}", first.told, second.told);
+    assert!(sites[0].platform() == "one" && sites[1].platform() == "two");
     place.stop();
 }

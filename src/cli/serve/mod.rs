@@ -6,6 +6,7 @@ mod notify;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -80,6 +81,10 @@ impl Serve {
             root,
             recipes: config.recipes.clone().map_or_else(|| beside(context, RECIPES_NAME), Ok)?,
             hooks: config.hooks.clone().map_or_else(|| beside(context, HOOKS_NAME), Ok)?,
+            updates_max: config
+                .updates
+                .or_else(|| thread::available_parallelism().ok())
+                .map_or(1, usize::from),
             hook_limit: Duration::from_secs(u64::from(config.hook_seconds.unwrap_or(HOOK_SECONDS_DEFAULT))),
             php: config.php.as_ref().map_or_else(|| "php".to_owned(), |php| php.display().to_string()),
             web,
