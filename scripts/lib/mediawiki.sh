@@ -65,16 +65,17 @@ mediawiki_run() {
   (cd "$platform" && as_web "SITEFS_SITE_DIR=$site" "php$(php_version)" "maintenance/$script.php" "$@")
 }
 
-# mediawiki_install UNPACKED DIRECTORY SERVER LOG: an empty wiki. UNPACKED must have no LocalSettings.php: the installer
-# wants none. The administrator is Admin, with the password in DIRECTORY.password.
+# mediawiki_install UNPACKED DIRECTORY SERVER LOG [OPTION...]: an empty wiki, on SQLite unless the installer's options say
+# something else. UNPACKED must have no LocalSettings.php: the installer wants none. The administrator is Admin, with the
+# password in DIRECTORY.password.
 mediawiki_install() {
-  local unpacked=$1 directory=$2 server=$3 log=$4 made
+  local unpacked=$1 directory=$2 server=$3 log=$4 made database=("${@:5}")
   mkdir -p "$directory"/{database,images,cache}
   made=$(mktemp -d "$directory.XXXXXX")
   (umask 077 && head -c 12 /dev/urandom | base64 | tr '+/' '-_' >"$directory.password")
   chown -R "$WEB_USER": "$directory" "$directory.password" "$made"
-  (cd "$unpacked" && as_web "php$(php_version)" maintenance/install.php --dbtype sqlite --dbpath "$directory/database" \
-    --dbname wiki --confpath "$made" --server "$server" --scriptpath '' --lang en --skins Vector \
+  ((${#database[@]} > 0)) || database=(--dbtype sqlite --dbpath "$directory/database" --dbname wiki)
+  (cd "$unpacked" && as_web "php$(php_version)" maintenance/install.php "${database[@]}" --confpath "$made" --server "$server" --scriptpath '' --lang en --skins Vector \
     --passfile "$directory.password" 'Quick Start Wiki' Admin) >"$log" 2>&1 ||
     { tail -n 15 "$log" >&2 && fail "MediaWiki's installer failed" "the whole log: $log"; }
   # The installer's own settings name absolute paths: keep only its secrets.
@@ -105,15 +106,20 @@ mediawiki_fill() {
   } >"$log" 2>&1 || { tail -n 15 "$log" >&2 && fail "the wiki could not be filled" "the whole log: $log"; }
 }
 
-# mediawiki_fixture DIRECTORY CACHE SERVER [PAGES FILES]: DIRECTORY/platforms/mediawiki-1 and -2, and
-# DIRECTORY/original-site, which lives on mediawiki-1. Does nothing if it has done so before.
+# mediawiki_fixture DIRECTORY CACHE SERVER [PAGES FILES [OPTION...]]: DIRECTORY/platforms/mediawiki-1 and -2, and
+# DIRECTORY/original-site, which lives on mediawiki-1, installed with these options. What DIRECTORY/settings has is put at
+# the end of its settings. Does nothing if it has done so before.
 mediawiki_fixture() {
   local directory=$1 cache=$2 server=$3 pages=${4:-48} files=${5:-36} unpacked=$1/unpacked
   [[ ! -e $directory/fixture-is-complete ]] || return 0
   mkdir -p "$directory/log"
   mediawiki_fetch "$cache"
+  # What an interrupted one has left is not complete.
+  rm -rf "$unpacked" "$unpacked.package"
   mediawiki_unpack "$cache" "$unpacked"
-  mediawiki_install "$unpacked" "$directory/original-site" "$server" "$directory/log/install.log"
+  rm -rf "$directory/original-site" "$directory/platforms" "$directory/content"
+  mediawiki_install "$unpacked" "$directory/original-site" "$server" "$directory/log/install.log" "${@:6}"
+  if [[ -e $directory/settings ]]; then cat "$directory/settings" >>"$directory/original-site/LocalSettings.php"; fi
   mediawiki_platform "$unpacked" "$directory/platforms/mediawiki-1" mediawiki-1
   mediawiki_platform "$unpacked" "$directory/platforms/mediawiki-2" mediawiki-2 "$MEDIAWIKI_ADDED_EXTENSION"
   rm -rf "$unpacked"
