@@ -22,6 +22,7 @@ fn serving_process() {
 both_ways!(
     files_are_written_and_read_back,
     names_change,
+    a_directory_has_a_link_for_each_directory_in_it,
     a_removed_file_lives_while_it_is_open,
     readers_see_what_others_write,
     many_open_and_close_the_same_files_at_once,
@@ -123,6 +124,37 @@ fn names_change(passthrough: bool) {
     );
     let names: HashSet<_> = fs::read_dir(&work).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["three", "link"].map(Into::into).into());
+}
+
+fn a_directory_has_a_link_for_each_directory_in_it(passthrough: bool) {
+    let served = Served::start(passthrough);
+    let work = served.work();
+    let links = |path: &str| fs::metadata(work.join(path)).unwrap().nlink();
+    fs::create_dir_all(work.join("a/one")).unwrap();
+    fs::create_dir_all(work.join("a/two")).unwrap();
+    fs::create_dir(work.join("b")).unwrap();
+    fs::write(work.join("b/file"), "").unwrap();
+    assert_eq!((links("."), links("a"), links("a/one"), links("b")), (4, 4, 2, 2));
+    fs::rename(work.join("a/one"), work.join("b/one")).unwrap();
+    assert_eq!((links("a"), links("b")), (3, 3));
+    fs::rename(work.join("b/one"), work.join("a/two")).unwrap();
+    assert_eq!((links("a"), links("b")), (3, 2));
+    let cwd = rustix::fs::CWD;
+    let flags = rustix::fs::RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(cwd, work.join("a/two"), cwd, work.join("b/file"), flags).unwrap();
+    assert_eq!((links("a"), links("b")), (2, 3));
+    let removed = File::open(work.join("b/file")).unwrap();
+    fs::remove_dir(work.join("b/file")).unwrap();
+    assert_eq!((links("b"), removed.metadata().unwrap().nlink()), (2, 0));
+    // What is stored, and what the daemon itself shows.
+    let stored = |path: &str| fs::metadata(served.root().join(path)).unwrap().nlink();
+    assert_eq!(stored("base"), 2 + directories(&served.root().join("base")));
+    assert_eq!(stored("."), 2 + directories(&served.root()));
+}
+
+fn directories(of: &Path) -> u64 {
+    fs::read_dir(of).unwrap().filter(|entry| entry.as_ref().unwrap().file_type().unwrap().is_dir()).count()
+        as u64
 }
 
 fn a_removed_file_lives_while_it_is_open(passthrough: bool) {

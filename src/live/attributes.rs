@@ -75,7 +75,8 @@ pub struct NodeAttributes {
     pub kind: FileKind,
     /// Permission bits, `0o7777` at most.
     pub mode: u32,
-    /// How many names it has; of a directory always 1, as on btrfs: `find` must not count subdirectories with it.
+    /// How many names it has; of a directory 2, and one more for each directory in it, or 1 where that is not known: then
+    /// `find` does not count subdirectories with it.
     pub link_count: u32,
     /// The owner.
     pub uid: u32,

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::os::unix::fs::FileExt;
 
-use super::change::{drop_name, stamp};
+use super::change::{count_directories, drop_name, stamp};
 use super::directory::name_key;
 use super::filesystem::Invalidation;
 use super::node::{Body, Home, Node, Upper};
@@ -111,8 +111,10 @@ impl Volume {
         self.prepare(state, directory)?;
         let now = Timestamp::now();
         let invalidations = self.changed_name(state, directory, &key, &doomed);
+        let was_directory = self.node(state, local)?.is_directory();
         self.drop_all(state, &doomed, now);
         state.set_slot(directory, &key, vacancy);
+        count_directories(state, directory, -i32::from(was_directory));
         stamp(state, directory, now);
         Ok(invalidations)
     }
@@ -178,12 +180,15 @@ impl Volume {
     ) -> Result<Vec<Invalidation>, LiveError> {
         let mut state = self.lock();
         let state = &mut *state;
-        let doomed = match self.find(state, directory, key)? {
-            Some(local) if !over_directory && self.node(state, local)?.is_directory() => {
-                return Err(LiveError::IsADirectory);
+        let (doomed, was_directory) = match self.find(state, directory, key)? {
+            Some(local) => {
+                let was_directory = self.node(state, local)?.is_directory();
+                if was_directory && !over_directory {
+                    return Err(LiveError::IsADirectory);
+                }
+                (self.subtree(state, local)?, was_directory)
             }
-            Some(local) => self.subtree(state, local)?,
-            None => Vec::new(),
+            None => (Vec::new(), false),
         };
         self.prepare(state, directory)?;
         // A grafted subtree has its own run of numbers, so that those below it are found as in a base tree.
@@ -208,8 +213,10 @@ impl Volume {
             state.pending.flush.insert(upper.number);
             state.unsynced.note(upper.number, true);
         }
+        let more = i32::from(node.is_directory()) - i32::from(was_directory);
         state.insert_node(local, node);
         state.touch(local);
+        count_directories(state, directory, more);
         stamp(state, directory, now);
         Ok(invalidations)
     }
@@ -226,7 +233,8 @@ impl Volume {
         let mut invalidations =
             vec![Invalidation::Entry { parent, name: key.name.clone() }, Invalidation::Node(parent)];
         // What has other names goes on to be seen, with another count of them.
-        let linked = |local: &&u64| state.nodes.get(local).is_some_and(|node| node.names > 1);
+        let linked =
+            |local: &&u64| state.nodes.get(local).is_some_and(|node| node.names > 1 && !node.is_directory());
         invalidations.extend(doomed.iter().filter(linked).map(|local| Invalidation::Node(self.id(*local))));
         invalidations
     }

@@ -113,6 +113,7 @@ impl Volume {
         let attributes = node.attributes(self.id(local))?;
         state.insert_node(local, node);
         state.touch(local);
+        count_directories(state, directory, i32::from(is_directory));
         stamp(state, directory, now);
         Ok(attributes)
     }
@@ -192,6 +193,7 @@ impl Volume {
         let now = Timestamp::now();
         state.set_slot(directory, &key, vacancy);
         drop_name(state, local, now);
+        count_directories(state, directory, -i32::from(is_directory));
         stamp(state, directory, now);
         let spent = state.spend(local, name);
         drop(locked);
@@ -293,6 +295,9 @@ impl Volume {
         state.set_slot(from.directory, &from.key, vacancy);
         state.set_slot(new_directory, &new_key, Some(Slot::Node(from.node)));
         settle(state, from.node, new_directory, new_key, now);
+        let replaced = to.is_some_and(|to| to.is_directory);
+        count_directories(state, from.directory, -i32::from(from.is_directory));
+        count_directories(state, new_directory, i32::from(from.is_directory) - i32::from(replaced));
         stamp(state, from.directory, now);
         stamp(state, new_directory, now);
         Ok(())
@@ -305,6 +310,9 @@ impl Volume {
         state.set_slot(to.directory, &to.key, Some(Slot::Node(from.node)));
         settle(state, from.node, to.directory, to.key.clone(), now);
         settle(state, to.node, from.directory, from.key.clone(), now);
+        let more = i32::from(from.is_directory) - i32::from(to.is_directory);
+        count_directories(state, from.directory, -more);
+        count_directories(state, to.directory, more);
         stamp(state, from.directory, now);
         stamp(state, to.directory, now);
         Ok(())
@@ -322,6 +330,13 @@ fn settle(state: &mut State, local: u64, directory: u64, key: NameKey, now: Time
     state.touch(local);
 }
 
+/// A loaded directory has so many directories more (or less).
+pub(super) fn count_directories(state: &mut State, directory: u64, change: i32) {
+    if let Some(node) = state.nodes.get_mut(&directory) {
+        node.count_directories(change);
+    }
+}
+
 /// The names in a loaded directory changed.
 pub(super) fn stamp(state: &mut State, directory: u64, now: Timestamp) {
     if let Some(node) = state.nodes.get_mut(&directory) {
@@ -335,7 +350,7 @@ pub(super) fn stamp(state: &mut State, directory: u64, now: Timestamp) {
 /// open nor known to the kernel.
 pub(super) fn drop_name(state: &mut State, local: u64, now: Timestamp) {
     let Some(node) = state.nodes.get_mut(&local) else { return };
-    node.names -= 1;
+    node.names = if node.is_directory() { 0 } else { node.names - 1 };
     node.changed = now;
     if node.names > 0 {
         return state.touch(local);

@@ -170,16 +170,16 @@ impl NumberedNamespace {
     /// The attributes of a node of the namespace.
     pub(super) fn attributes(&self, node: NodeId) -> Result<NodeAttributes, LiveError> {
         let Node { content, changed } = self.node(node)?;
-        let (kind, mode, size) = match content {
-            Content::Directory(_) => (FileKind::Directory, 0o755, 0),
-            Content::Symlink(target) => (FileKind::Symlink, 0o777, target.len() as u64),
-            Content::File => (FileKind::File, 0o444, 0),
+        let (kind, mode, size, link_count) = match content {
+            Content::Directory(children) => (FileKind::Directory, 0o755, 0, self.directory_links(children)),
+            Content::Symlink(target) => (FileKind::Symlink, 0o777, target.len() as u64, 1),
+            Content::File => (FileKind::File, 0o444, 0, 1),
         };
         Ok(NodeAttributes {
             id: node,
             kind,
             mode,
-            link_count: 1,
+            link_count,
             uid: 0,
             gid: 0,
             size,
@@ -188,6 +188,16 @@ impl NumberedNamespace {
             modified: *changed,
             changed: *changed,
         })
+    }
+
+    /// A directory has two links, and one more for each directory in it.
+    fn directory_links(&self, children: &[Child]) -> u32 {
+        let is_directory = |child: &&Child| match self.node(child.node) {
+            Ok(node) => matches!(node.content, Content::Directory(_)),
+            // The root of a volume.
+            Err(_) => true,
+        };
+        u32::try_from(children.iter().filter(is_directory).count()).unwrap_or(u32::MAX - 2) + 2
     }
 
     /// The directory that has a node, or the root of a volume, as an entry: in the order of numbers the first. The

@@ -41,7 +41,8 @@ pub(super) struct Node {
     /// When it was set by hand.
     pub(super) accessed: Option<Timestamp>,
     pub(super) xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
-    /// How many names it has; 0 once it is removed, and then it has no row.
+    /// How many names it has; of a directory 2, and one more for each directory in it, or 1 where that is not known. 0
+    /// once it is removed, and then it has no row.
     pub(super) names: u32,
     /// Its number among the hard-linked nodes, kept even when all names but one are gone.
     pub(super) link: Option<u64>,
@@ -144,6 +145,11 @@ pub(super) struct Open {
     pub(super) spent: bool,
 }
 
+/// The names of a directory that has so many directories in it.
+fn directory_names(directories: Option<u64>) -> u32 {
+    directories.map_or(1, |count| u32::try_from(count).unwrap_or(u32::MAX).saturating_add(2))
+}
+
 impl Open {
     pub(super) fn is_open(&self) -> bool {
         self.program > 0 || self.backing > 0 || self.busy
@@ -154,6 +160,7 @@ impl Node {
     /// A node made now, still without a home.
     pub(super) fn made(body: Body, mode: u32, owner: Caller) -> Node {
         let now = Timestamp::now();
+        let names = if matches!(body, Body::Directory { .. }) { directory_names(Some(0)) } else { 1 };
         Node {
             mode: mode & 0o7777,
             uid: owner.uid,
@@ -162,7 +169,7 @@ impl Node {
             changed: now,
             accessed: None,
             xattrs: BTreeMap::new(),
-            names: 1,
+            names,
             link: None,
             home: None,
             body,
@@ -173,6 +180,10 @@ impl Node {
 
     /// A node of a tree, unchanged. `Entry` must not be a hard link.
     pub(super) fn of_entry(entry: Entry, home: Option<Home>) -> Result<Node, LiveError> {
+        let names = match &entry.node {
+            trees::Node::Directory { totals, .. } => directory_names(totals.directories),
+            _ => 1,
+        };
         let body = match entry.node {
             trees::Node::File(content) => Body::Stored(content),
             trees::Node::Directory { tree, totals } => Body::Directory { base: tree, totals },
@@ -190,7 +201,7 @@ impl Node {
             changed: mtime,
             accessed: None,
             xattrs,
-            names: 1,
+            names,
             link: None,
             home,
             body,
@@ -218,6 +229,13 @@ impl Node {
 
     pub(super) fn is_directory(&self) -> bool {
         matches!(self.body, Body::Directory { .. })
+    }
+
+    /// So many directories more (or less) are in this one.
+    pub(super) fn count_directories(&mut self, change: i32) {
+        if self.names >= 2 {
+            self.names = self.names.saturating_add_signed(change).max(2);
+        }
     }
 
     /// What the upper file says, while only that is right.

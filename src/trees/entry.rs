@@ -55,7 +55,8 @@ pub struct Attributes {
 
 /// Sums over a directory and all below it, itself not counted. A hard-linked file counts once per name for
 /// `nodes` and `hard_links`, and not at all for `bytes`, at the root either.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "WrittenTotals", into = "WrittenTotals")]
 pub struct Totals {
     /// How many names there are.
     pub nodes: u64,
@@ -63,6 +64,54 @@ pub struct Totals {
     pub bytes: u64,
     /// How many of the names are [`Node::HardLink`]: whoever looks for them passes by what has none.
     pub hard_links: u64,
+    /// How many entries of the directory itself are directories; `None` in what was stored before this was counted.
+    pub directories: Option<u64>,
+}
+
+/// Sums as they are written. The bits of the first number from [`WrittenTotals::DIRECTORIES_SHIFT`] on are the number of
+/// directories plus one, or zero where that is not known: node numbers have no more bits than those below, and sums
+/// written before directories were counted read as what they are.
+#[derive(Serialize, Deserialize)]
+struct WrittenTotals {
+    nodes_and_directories: u64,
+    bytes: u64,
+    hard_links: u64,
+}
+
+impl WrittenTotals {
+    const DIRECTORIES_SHIFT: u32 = 40;
+    const NODES_MAX: u64 = (1 << WrittenTotals::DIRECTORIES_SHIFT) - 1;
+    /// More are written as not known.
+    const DIRECTORIES_MAX: u64 = (1 << (64 - WrittenTotals::DIRECTORIES_SHIFT)) - 2;
+}
+
+impl From<WrittenTotals> for Totals {
+    fn from(written: WrittenTotals) -> Totals {
+        let WrittenTotals { nodes_and_directories, bytes, hard_links } = written;
+        Totals {
+            nodes: nodes_and_directories & WrittenTotals::NODES_MAX,
+            bytes,
+            hard_links,
+            directories: (nodes_and_directories >> WrittenTotals::DIRECTORIES_SHIFT).checked_sub(1),
+        }
+    }
+}
+
+impl From<Totals> for WrittenTotals {
+    fn from(totals: Totals) -> WrittenTotals {
+        let Totals { nodes, bytes, hard_links, directories } = totals;
+        let known = directories.filter(|count| *count <= WrittenTotals::DIRECTORIES_MAX);
+        let directories = known.map_or(0, |count| count + 1) << WrittenTotals::DIRECTORIES_SHIFT;
+        let nodes_and_directories = nodes.min(WrittenTotals::NODES_MAX) | directories;
+        WrittenTotals { nodes_and_directories, bytes, hard_links }
+    }
+}
+
+impl Default for Totals {
+    /// Those of an empty directory.
+    fn default() -> Totals {
+        Totals { nodes: 0, bytes: 0, hard_links: 0, directories: Some(0) }
+    }
 }
 
 impl Totals {
@@ -73,6 +122,7 @@ impl Totals {
             nodes: self.nodes.saturating_add(other.nodes),
             bytes: self.bytes.saturating_add(other.bytes),
             hard_links: self.hard_links.saturating_add(other.hard_links),
+            directories: self.directories.zip(other.directories).map(|(one, two)| one.saturating_add(two)),
         }
     }
 }
@@ -116,7 +166,7 @@ impl Entry {
         let itself = Totals { nodes: 1, ..Totals::default() };
         match &self.node {
             Node::File(content) => Totals { bytes: content.size(), ..itself },
-            Node::Directory { totals, .. } => itself.plus(*totals),
+            Node::Directory { totals, .. } => Totals { directories: Some(1), ..itself.plus(*totals) },
             Node::Symlink { .. } | Node::Fifo => itself,
             Node::HardLink(_) => Totals { hard_links: 1, ..itself },
         }
@@ -137,4 +187,30 @@ pub struct Root {
     pub links: Option<TreeId>,
     /// The next link number to give away: greater than any in [`Root::links`].
     pub next_link: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::encoding;
+
+    #[test]
+    fn sums_written_before_directories_were_counted_are_read_and_written_as_they_were() {
+        let before = encoding::encode(1, &(300_u64, 4000_u64, 2_u64));
+        let read: Totals = encoding::decode(1, &before).unwrap();
+        assert_eq!(read, Totals { nodes: 300, bytes: 4000, hard_links: 2, directories: None });
+        assert_eq!(encoding::encode(1, &read), before);
+        let directories = |directories| Totals { directories, ..read };
+        for known in [Some(0), Some(1), Some(100_000), Some(WrittenTotals::DIRECTORIES_MAX)] {
+            let bytes = encoding::encode(1, &directories(known));
+            assert_eq!(encoding::decode::<Totals>(1, &bytes).unwrap(), directories(known));
+        }
+        let too_many = encoding::encode(1, &directories(Some(WrittenTotals::DIRECTORIES_MAX + 1)));
+        assert_eq!(too_many, before);
+        // What is not known of a part is not known of the whole; of a directory it is known that it is one.
+        assert_eq!(read.plus(directories(Some(1))).directories, None);
+        let entry =
+            Entry { attributes: Attributes::default(), node: Node::Directory { tree: None, totals: read } };
+        assert_eq!(entry.totals(), Totals { nodes: 301, directories: Some(1), ..read });
+    }
 }

@@ -14,7 +14,8 @@ use super::{Entry, NameKey, Node, Totals, TreesError};
 use crate::base::encoding::{self, EncodingError};
 use crate::objects::ObjectId;
 
-const PAGE_VERSION: u8 = 1;
+/// Pages of version 1 do not say how many directories are in a directory, and are read as any other.
+const PAGE_VERSION: u8 = 2;
 
 /// Bits of a name's hash that must be zero for a page to end after it: 64 items a page on average.
 const BOUNDARY_BITS: u32 = 6;
@@ -220,7 +221,7 @@ impl Page {
 
     /// The page of these bytes, its order and height checked.
     pub(super) fn decode(id: ObjectId, bytes: &[u8]) -> Result<Page, TreesError> {
-        let page = match encoding::decode(PAGE_VERSION, bytes) {
+        let page = match encoding::decode_since(PAGE_VERSION, |version| (version == 1).then_some(0), bytes) {
             Ok(Read::Leaf(pairs)) => Run::from_pairs(pairs).map(Page::Leaf),
             Ok(Read::Index(height, pairs)) if (1..=HEIGHT_MAX).contains(&height) => {
                 Run::from_pairs(pairs).map(|run| Page::Index { height, run })
@@ -305,6 +306,17 @@ mod tests {
         let read = Page::decode(id, &page.encode()).unwrap();
         assert_eq!((read.keys(), read.totals()), (page.keys(), page.totals()));
         assert_eq!(read.encode(), page.encode());
+    }
+
+    #[test]
+    fn a_page_written_before_directories_were_counted_is_read() {
+        let id = ObjectId::of(Kind::TreePage, b"");
+        let page = leaf(&[b"a"]);
+        let Page::Leaf(run) = &page else { panic!("a leaf") };
+        let before = encoding::encode(1, &Written::Leaf(Pairs(run)));
+        assert_eq!(Page::decode(id, &before).unwrap().keys(), page.keys());
+        let later = encoding::encode(PAGE_VERSION + 1, &Written::Leaf(Pairs(run)));
+        assert!(matches!(Page::decode(id, &later), Err(TreesError::Page { .. })));
     }
 
     #[test]

@@ -55,7 +55,7 @@ fn check(trees: &Trees, tree: Option<TreeId>, totals: Totals, model: &Model) {
 }
 
 fn directory(nodes: u64) -> Entry {
-    let totals = Totals { nodes, bytes: 10 * nodes, hard_links: nodes / 2 };
+    let totals = Totals { nodes, bytes: 10 * nodes, hard_links: nodes / 2, directories: Some(nodes / 3) };
     let tree = (nodes > 0).then(|| TreeId(crate::objects::ObjectId::from_bytes([7; 32])));
     Entry { attributes: Attributes::default(), node: Node::Directory { tree, totals } }
 }

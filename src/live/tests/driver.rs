@@ -245,8 +245,12 @@ impl Driver {
                 Kind::Symlink(target) => (BTreeMap::new(), target.clone().into_bytes()),
                 Kind::Fifo => (BTreeMap::new(), Vec::new()),
             };
-            let ModelNode { mode, uid, names, modified, xattrs, .. } = node.clone();
+            let ModelNode { mode, uid, mut names, modified, xattrs, .. } = node.clone();
             let kind = node.file_kind();
+            if let Kind::Directory(entries) = &node.kind {
+                let directories = entries.values().filter(|id| model.nodes[id].is_directory()).count();
+                names = 2 + u32::try_from(directories).unwrap();
+            }
             (self.ids[&id], Seen { kind, mode, uid, names, modified, entries, content, xattrs })
         };
         model.reachable().into_iter().map(seen).collect()
@@ -351,7 +355,7 @@ impl Driver {
             if let trees::Node::Directory { tree, totals: below } = entry.node {
                 let expected = self.check_tree(root, *id, tree, links);
                 assert_eq!(below, expected);
-                totals = totals.plus(below);
+                totals = totals.plus(Totals { directories: Some(1), ..below });
             }
         }
         totals
