@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Daemon;
 use super::generations::{NewGeneration, volume_number};
+use super::runs::Proof;
 use crate::base::{SiteName, Timestamp};
 use crate::control::response::SiteCloned;
 use crate::control::{At, Caller, Event, Events, Failure, request};
@@ -79,7 +80,7 @@ impl Daemon {
             }
             Some(snapshot) => {
                 if request.verify {
-                    self.verify_snapshot(snapshot)?;
+                    self.verify_snapshot(snapshot, Proof::Dropped)?;
                 }
                 snapshot
             }
@@ -193,10 +194,8 @@ impl Daemon {
         })?;
         self.show_volume(site.data_volume, &site.data_base, Access::Writable)?;
         if Daemon::is_on_server(&site) {
-            let (server, creation) = self.server_of(&origin)?;
-            let made = self.announce_database(&name.key(), &site.name, server, creation);
-            let filled = made.and_then(|made| self.fill_database(&made, snapshot.database.as_ref()));
-            if let Err(failure) = filled {
+            let recorded = snapshot.database.as_ref();
+            if let Err(failure) = self.make_database(&name.key(), &site.name, &origin, recorded) {
                 self.remove_site(&site)?;
                 return Err(failure);
             }

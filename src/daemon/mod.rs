@@ -41,6 +41,7 @@ mod sites;
 mod smoke;
 mod snapshots;
 mod space;
+mod spares;
 mod status;
 mod store;
 mod tampering;
@@ -57,7 +58,7 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
-use crate::base::{Lane, PlatformName, Timestamp};
+use crate::base::{Lane, PlatformName, SiteName, Timestamp};
 use crate::fuse::Session;
 use crate::fuse::mounts::Mounts;
 use crate::live::{FileSystem, Invalidations, Volume};
@@ -84,6 +85,8 @@ pub struct Daemon {
     locks: locks::Locks,
     turns: locks::Turns,
     holds: Mutex<BTreeMap<u64, Arc<capture::WriteHold>>>,
+    /// What has proved a backup of a site and is kept for the next copy of it.
+    spares: Mutex<BTreeMap<SiteName, spares::Spare>>,
     /// Serialises changes of the namespace, so that an older description never replaces a newer one.
     publishing: Mutex<()>,
     windows: windows::Windows,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Daemon;
 use super::capture::WriteHold;
 use super::clones::NewClone;
+use super::runs::Proof;
 use crate::base::process::{Command, Ending};
 use crate::base::{Lane, PlatformName, SiteName, Timestamp};
 use crate::control::{Caller, Events};
@@ -108,7 +109,7 @@ impl Operations for RunOperations<'_> {
     }
 
     fn verify(&self, snapshot: SnapshotId) -> Result<Verification, Failure> {
-        Ok(self.daemon.verify_snapshot(snapshot)?)
+        Ok(self.daemon.verify_snapshot(snapshot, Proof::Kept)?)
     }
 
     fn read_back(&self, snapshot: SnapshotId) -> Result<u64, Failure> {

@@ -240,9 +240,8 @@ impl Daemon {
         let is_made = self.store.catalog.get::<Generation>(&name.key())?.is_some();
         let shares = self.is_database_shared(name)?;
         if Daemon::is_on_server(site) && !is_made && !shares {
-            let (server, creation) = self.server_of(site)?;
-            let made = self.announce_database(&name.key(), &site.name, server, creation)?;
-            if let Err(failure) = self.fill_database(&made, recorded.database.as_ref()) {
+            let made = self.make_database(&name.key(), &site.name, site, recorded.database.as_ref());
+            if let Err(failure) = made {
                 self.drop_database(&name.key())?;
                 return Err(failure);
             }

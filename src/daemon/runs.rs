@@ -61,6 +61,15 @@ fn undo(strategy: Strategy, kind: StepKind) -> Option<&'static str> {
     }
 }
 
+/// What becomes of the database on a server that was made to prove a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// It is dropped.
+    Dropped,
+    /// The next copy of this dump takes it over; [`Daemon::drop_spare`] ends the wait for one.
+    Kept,
+}
+
 /// How much of a file is read at once for verification, in bytes.
 const READ_BYTES: usize = 1 << 20;
 
@@ -89,7 +98,7 @@ impl Daemon {
             UpdateAction::Start(_) | UpdateAction::Resume => Some(self.wait_for_turn(&site, events)?),
             UpdateAction::Plan(_) | UpdateAction::Abort => None,
         };
-        let run = match request.action {
+        let ended = match request.action {
             UpdateAction::Plan(options) => {
                 let asked = update_request(&site, caller, options)?;
                 return Ok(UpdateOutcome::Planned(self.plan(&asked, engine.plan(&asked)?)?));
@@ -97,7 +106,9 @@ impl Daemon {
             UpdateAction::Start(options) => engine.start(&update_request(&site, caller, options)?),
             UpdateAction::Resume => engine.resume(&site),
             UpdateAction::Abort => engine.abort(&site),
-        }?;
+        };
+        self.drop_spare(&site)?;
+        let run = ended?;
         // Whatever it was being undone for before: that it is undone is what was asked for now.
         if is_abort && run.state.is_final() {
             let log = self.write_log(&run)?;
@@ -221,7 +232,7 @@ impl Daemon {
     }
 
     /// Reads every object of a snapshot back and restores its database.
-    pub(super) fn verify_snapshot(&self, id: SnapshotId) -> Result<Verification, Failure> {
+    pub(super) fn verify_snapshot(&self, id: SnapshotId, proof: Proof) -> Result<Verification, Failure> {
         let snapshot = self.load_snapshot(id)?;
         let (mut objects, mut bytes) = (0, 0);
         let empty = Root { tree: None, totals: Totals::default(), links: None, ..snapshot.root.clone() };
@@ -246,7 +257,10 @@ impl Daemon {
         if let Some(recorded) = &snapshot.database {
             let site = self.site(&snapshot.site)?;
             if recorded.dump.is_some() {
-                self.prove_dump(&site, recorded)?;
+                match proof {
+                    Proof::Dropped => self.prove_dump(&site, recorded)?,
+                    Proof::Kept => self.prove_and_keep(&site, recorded)?,
+                }
                 return Ok(Verification { objects, bytes, tables: recorded.tables.len() as u64 });
             }
             let restored = self.summarise_database(&site, &snapshot.root)?;

@@ -170,6 +170,7 @@ impl Daemon {
             views: Mutex::default(),
             locks: locks::Locks::default(),
             holds: Mutex::default(),
+            spares: Mutex::default(),
             publishing: Mutex::new(()),
             windows: super::windows::Windows::default(),
             http: Mutex::default(),

@@ -294,15 +294,19 @@ impl Daemon {
         site: &Site,
         work: impl FnOnce(&ServerDatabase) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let (server, creation) = self.server_of(site)?;
-        let key = format!(
-            "{TRIAL}{}",
-            self.store.catalog.write(|tx| { tx.next_number(COUNTER).map_err(Failure::from) })?
-        );
-        let trial = self.announce_database(&key, &site.name, server, creation)?;
+        let (key, trial) = self.announce_trial(site)?;
         let result = work(&trial);
         self.drop_database(&key)?;
         result
+    }
+
+    /// Puts down that a database is going to be made that no generation has, on the server of a site.
+    pub(super) fn announce_trial(&self, site: &Site) -> Result<(String, ServerDatabase), Failure> {
+        let (server, creation) = self.server_of(site)?;
+        let number = self.store.catalog.write(|tx| tx.next_number(COUNTER).map_err(Failure::from))?;
+        let key = format!("{TRIAL}{number}");
+        let trial = self.announce_database(&key, &site.name, server, creation)?;
+        Ok((key, trial))
     }
 
     /// Sends a dump to whoever asked for it; its length in bytes.

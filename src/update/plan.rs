@@ -151,12 +151,14 @@ fn choice(strategy: Strategy, inspection: &Inspection) -> String {
     let mebibytes = inspection.database_bytes.div_ceil(1 << 20);
     let copy = match (inspection.database_bytes, inspection.database_on_server) {
         (0, _) => "there is no database to copy".to_owned(),
-        (_, true) => format!("copying the database takes time and {mebibytes} MiB on its server"),
+        (_, true) => format!(
+            "reading a dump of the database into a new one takes time, and {mebibytes} MiB on its server"
+        ),
         (_, false) => {
             format!("copying the database ({mebibytes} MiB) costs next to nothing, as copies share it")
         }
     };
-    match strategy {
+    let meaning = match strategy {
         Strategy::Switch => format!(
             "switch: a copy of the site is updated while visitors read the old release, then one pointer moves; going \
              back moves it back and restores nothing. For that the database is copied while writes are held: {copy}. \
@@ -168,6 +170,12 @@ fn choice(strategy: Strategy, inspection: &Inspection) -> String {
              are held; with switch it would be: {copy}, readers would see no half-updated site, and nothing would \
              have to be restored"
         ),
+    };
+    match inspection.database_on_server && inspection.database_bytes > 0 {
+        true => format!(
+            "{meaning}. The rehearsal needs no copy of its own: it takes over the database that proves the backup"
+        ),
+        false => meaning,
     }
 }
 
