@@ -180,11 +180,11 @@ pub enum Problem {
         /// What is missing.
         missing: String,
     },
-    /// A program cannot dump a newer server.
+    /// A program cannot dump a server that is newer, or of another make.
     #[error(
-        "{program} cannot dump the server, whose version is {server}: install the server's own version of its programs"
+        "{program} cannot be relied on to dump the server, whose version is {server}: install the server's own version of its programs"
     )]
-    ProgramTooOld {
+    ProgramUnfit {
         /// The program with its version.
         program: String,
         /// The server's version.
@@ -230,6 +230,16 @@ pub enum Problem {
         /// The database.
         name: String,
     },
+    /// A table was changed while it was dumped.
+    #[error(
+        "table {table} of {name} was changed while it was being dumped, so the dump is of no one moment: try again when its installation or update is over"
+    )]
+    TableChanged {
+        /// The database.
+        name: String,
+        /// The table.
+        table: String,
+    },
     /// A file could not be read or written.
     #[error("{message}")]
     File {
@@ -244,7 +254,7 @@ impl Problem {
         let cut = |line: &str| line.chars().take(SAID_CHARACTERS_MAX).collect::<String>();
         let lines: Vec<String> = said.lines().map(cut).collect();
         let message = if said.is_empty() { format!("{program} {ending}") } else { lines.join("\n") };
-        let known: [(&[&str], &str); 5] = [
+        let known: [(&[&str], &str); 6] = [
             (
                 &[
                     "ERROR 1045",
@@ -280,6 +290,10 @@ impl Problem {
             (
                 &["ERROR 1021", "ERROR 1114", "No space left", "Errcode: 28"],
                 ". Make room where the server keeps its files",
+            ),
+            (
+                &["Error 1412", "(1412)", "(1146)", "Error 1146"],
+                ". A table was changed or dropped while it was being read: try again when that is over",
             ),
             (
                 &["ERROR 1205", "lock timeout"],

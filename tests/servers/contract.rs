@@ -57,7 +57,7 @@ fn both(test: impl Fn(&Server, &str)) {
     }
 }
 
-fn own(source: &ServerUrl, name: &str) -> ServerDatabase {
+pub(crate) fn own(source: &ServerUrl, name: &str) -> ServerDatabase {
     ServerDatabase {
         at: ServerUrl { name: name.to_owned(), ..source.clone() },
         user: name.to_owned(),

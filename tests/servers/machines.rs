@@ -15,9 +15,52 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// A server that ends with this, also when a test panics.
 pub(crate) struct Server {
-    directory: tempfile::TempDir,
+    directory: Home,
     process: Child,
     is_mariadb: bool,
+    /// Where it listens at 127.0.0.1, besides its socket.
+    port: Option<u16>,
+}
+
+/// What is special about a server.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Setup {
+    /// It is reached over TCP too.
+    pub(crate) listens: bool,
+    /// It is on a file system of its own, of so many MiB.
+    pub(crate) disk_mib: Option<u32>,
+}
+
+/// A directory for a server, and what is mounted there, which both end with this.
+struct Home(tempfile::TempDir, bool);
+
+impl Home {
+    fn new(setup: Setup) -> Home {
+        let directory = tempfile::tempdir().unwrap();
+        if let Some(mib) = setup.disk_mib {
+            let mut mount = Command::new("mount");
+            done(mount.args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"]).arg(directory.path()));
+        }
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Home(directory, setup.disk_mib.is_some())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.1 {
+            let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+        }
+    }
+}
+
+/// A port that nobody has at this moment.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn program(name: &str, elsewhere: &str) -> PathBuf {
@@ -40,11 +83,11 @@ fn done(command: &mut Command) {
 }
 
 impl Server {
-    fn start(directory: tempfile::TempDir, is_mariadb: bool, mut command: Command) -> Server {
+    fn start(directory: Home, is_mariadb: bool, port: Option<u16>, mut command: Command) -> Server {
         let log = fs::File::create(directory.path().join("log")).unwrap();
         let process =
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let server = Server { directory, process, is_mariadb };
+        let server = Server { directory, process, is_mariadb, port };
         let since = Instant::now();
         while !server.client("").output().unwrap().status.success() {
             let log = fs::read_to_string(server.directory.path().join("log")).unwrap_or_default();
@@ -56,8 +99,11 @@ impl Server {
 
     /// MariaDB, whose administrator is root by the user of the process.
     pub(crate) fn mariadb() -> Server {
-        let directory = tempfile::tempdir().unwrap();
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Server::mariadb_with(Setup::default())
+    }
+
+    pub(crate) fn mariadb_with(setup: Setup) -> Server {
+        let directory = Home::new(setup);
         let data = format!("--datadir={}", directory.path().join("data").display());
         // A server that starts removes what others have in a directory for temporary tables that they share.
         fs::create_dir(directory.path().join("tables")).unwrap();
@@ -71,23 +117,25 @@ impl Server {
             &tables,
         ]));
         let mut command = Command::new(program("mariadbd", ""));
-        command.args([
-            "--no-defaults",
-            "--user=root",
-            "--skip-networking",
-            "--innodb-buffer-pool-size=64M",
-            &data,
-        ]);
+        command.args(["--no-defaults", "--user=root", "--innodb-buffer-pool-size=64M", &data]);
+        let port = setup.listens.then(free_port);
+        match port {
+            Some(port) => command.args(["--bind-address=127.0.0.1", &format!("--port={port}")]),
+            None => command.arg("--skip-networking"),
+        };
         command.arg(tables).arg(format!("--socket={}", directory.path().join("socket").display()));
         command.arg(format!("--pid-file={}", directory.path().join("pid").display()));
-        Server::start(directory, true, command)
+        Server::start(directory, true, port, command)
     }
 
     /// PostgreSQL, whose administrator is the system's user `postgres`; everybody else needs a password.
     pub(crate) fn postgresql() -> Server {
-        let directory = tempfile::tempdir().unwrap();
+        Server::postgresql_with(Setup::default())
+    }
+
+    pub(crate) fn postgresql_with(setup: Setup) -> Server {
+        let directory = Home::new(setup);
         let top = directory.path();
-        fs::set_permissions(top, fs::Permissions::from_mode(0o755)).unwrap();
         let user = sitefs::base::accounts::User::by_name("postgres").expect("the package makes it");
         chown(top, Some(user.uid), Some(user.gid)).unwrap();
         let as_postgres = |program: PathBuf| {
@@ -102,11 +150,17 @@ impl Server {
                 .args(["--auth=peer", "--no-sync", "-E", "UTF8", "-D"])
                 .arg(&data),
         );
-        let access = "local all postgres peer\nlocal all all scram-sha-256\n";
+        let access =
+            "local all postgres peer\nlocal all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
         fs::write(data.join("pg_hba.conf"), access).unwrap();
         let mut command = as_postgres(postgresql("postgres"));
-        command.arg("-D").arg(&data).arg("-k").arg(top).args(["-c", "listen_addresses=", "-c", "fsync=off"]);
-        Server::start(directory, false, command)
+        command.arg("-D").arg(&data).arg("-k").arg(top).args(["-c", "fsync=off", "-c"]);
+        let port = setup.listens.then(free_port);
+        match port {
+            Some(port) => command.args(["listen_addresses=127.0.0.1", "-p", &port.to_string()]),
+            None => command.arg("listen_addresses="),
+        };
+        Server::start(directory, false, port, command)
     }
 
     /// The address of one of its databases.
@@ -114,8 +168,22 @@ impl Server {
         if self.is_mariadb {
             format!("mariadb:///{name}?socket={}", self.directory.path().join("socket").display())
         } else {
-            format!("postgresql:///{name}?socket={}", self.directory.path().display())
+            let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+            format!("postgresql://{port}/{name}?socket={}", self.directory.path().display())
         }
+    }
+
+    /// The address of one of its databases over TCP, with an administrator's name and the file with his password.
+    pub(crate) fn tcp_url(&self, name: &str, admin: &str, options: &Path) -> ServerUrl {
+        let engine = if self.is_mariadb { "mariadb" } else { "postgresql" };
+        let port = self.port.expect("it listens");
+        let url = format!("{engine}://127.0.0.1:{port}/{name}?admin={admin}&options={}", options.display());
+        url.parse().unwrap()
+    }
+
+    /// The file system its files are on, for whoever fills it.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     pub(crate) fn at(&self, name: &str) -> ServerUrl {
@@ -134,6 +202,7 @@ impl Server {
             command = Command::new("setpriv");
             command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--", "psql"]);
             command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h"]).arg(self.directory.path());
+            command.args(self.port.map(|port| format!("--port={port}")));
             command.args(["-d", if database.is_empty() { "postgres" } else { database }]);
         }
         command.current_dir("/").stdin(Stdio::null());
@@ -150,6 +219,20 @@ impl Server {
         } else {
             command.args(["-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-h"]);
             command.arg(self.directory.path()).args(["-U", user, "-d", database]).env("PGPASSWORD", password);
+        }
+        command
+    }
+
+    /// The program for statements, as an application over TCP.
+    pub(crate) fn application_by_tcp(&self, database: &str, user: &str, password: &str) -> Command {
+        let port = format!("--port={}", self.port.expect("it listens"));
+        let mut command = Command::new(if self.is_mariadb { "mariadb" } else { "psql" });
+        if self.is_mariadb {
+            command.args(["--no-defaults", "--batch", "--skip-column-names", "--host=127.0.0.1", &port]);
+            command.arg(format!("--user={user}")).arg(database).env("MYSQL_PWD", password);
+        } else {
+            command.args(["-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", &port]);
+            command.args(["-U", user, "-d", database]).env("PGPASSWORD", password);
         }
         command
     }

@@ -4,5 +4,6 @@
 
 mod contract;
 mod machines;
+mod obstacles;
 mod place;
 mod sites;

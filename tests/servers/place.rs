@@ -125,7 +125,7 @@ impl Place {
         command.arg("--config").arg(self.path("config.toml")).args(arguments);
         command
             .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.path("programs").display()))
             .env("TZ", "UTC")
             .stdin(Stdio::null());
         let output = command.output().unwrap();

@@ -1,7 +1,9 @@
 //! A site's whole life with its database on a server.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -136,6 +138,7 @@ fn an_update_loses_no_accepted_write_and_can_be_rolled_back() {
         let missing: Vec<&String> = accepted.iter().filter(|note| !notes.contains(note)).collect();
         assert!(missing.is_empty() && !accepted.is_empty(), "accepted and lost: {missing:?}");
         assert_eq!(place.visit("site", &["version"]).as_deref(), Ok("0"), "the new table is there");
+        assert!(place.log().contains("which proved the backup"), "the rehearsal has no copy of its own");
         assert_eq!(place.databases().len(), 2, "the rehearsal's is gone: {:?}", place.databases());
         assert_eq!(place.problems(), Vec::<String>::new());
         // The old generation can be read and not written.
@@ -344,14 +347,73 @@ fn what_stands_in_the_way_is_found_before_anything_begins() {
         assert!(secret.contains("every user of the machine can read"), "{secret}");
         assert!(place.databases().is_empty());
         place.import();
+        // Programs that know less than the server.
+        let dry_run = ["update", "site", "--platform", "two", "--dry-run"];
+        fs::create_dir(place.path("programs")).unwrap();
+        for (program, version) in [
+            ("mariadb-dump", "mariadb-dump  Ver 10.19 Distrib 10.3.39-MariaDB, for Linux (x86_64)"),
+            ("pg_dump", "pg_dump (PostgreSQL) 9.6.24"),
+        ] {
+            let program = place.path("programs").join(program);
+            fs::write(&program, format!("#!/bin/sh\necho '{version}'\n")).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let refusal = place.refused(&dry_run);
+        assert!(refusal.contains("cannot be relied on to dump the server, whose version is 1"), "{refusal}");
+        fs::remove_dir_all(place.path("programs")).unwrap();
+        place.done(&dry_run);
         let lost = if url.starts_with("mariadb") {
             "REVOKE CREATE USER ON *.* FROM root@localhost;"
         } else {
             "CREATE ROLE other SUPERUSER LOGIN; SET ROLE other; ALTER ROLE postgres NOSUPERUSER;"
         };
         place.server.sql("", lost);
-        let refusal = place.refused(&["update", "site", "--platform", "two", "--dry-run"]);
+        let refusal = place.refused(&dry_run);
         assert!(refusal.contains("is not ready for an update") && refusal.contains("lacks"), "{refusal}");
         assert_eq!(place.notes("site"), ["first"]);
+    });
+}
+
+#[test]
+fn tables_without_transactions_are_of_the_same_moment_as_the_rest() {
+    let place = Place::new(Server::mariadb());
+    // In the order in which they are dumped: between the first and the last one, reading takes a while.
+    place.server.sql(
+        "notes",
+        "CREATE TABLE aria (n INT) ENGINE=Aria; CREATE TABLE myisam (n INT) ENGINE=MyISAM; CREATE TABLE bulk AS SELECT seq, \
+         REPEAT(MD5(seq), 20) AS text FROM seq_1_to_20000;",
+    );
+    place.import();
+    let plan = place.done(&["update", "site", "--platform", "two", "--dry-run"]).to_string();
+    assert!(plan.contains("tables aria, myisam have no transactions"), "{plan}");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mut writer = place.server.client(&place.databases()[0]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut statements = writer.stdin.take().unwrap();
+        let over = &over;
+        scope.spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                let next = "INSERT INTO note (text) VALUES ('x'); INSERT INTO aria VALUES (1); INSERT INTO myisam VALUES (1);\n";
+                statements.write_all(next.as_bytes()).unwrap();
+            }
+            drop(statements);
+            writer.wait().unwrap();
+        });
+        let mut seen = Vec::new();
+        for tag in ["one", "two", "three"] {
+            place.done(&["snapshot", "site", "--tag", tag]);
+            let verified = place.done(&["database", "verify", &format!("site@{tag}")]);
+            assert_eq!(verified["problems"].as_array().unwrap().len(), 0, "{verified}");
+            let tables = verified["tables"].as_array().unwrap();
+            let rows = |name: &str| {
+                tables.iter().find(|table| table["table"] == name).unwrap()["rows"].as_u64().unwrap()
+            };
+            seen.push((rows("note") - 1, rows("aria"), rows("myisam")));
+        }
+        over.store(true, Ordering::SeqCst);
+        let is_one_moment = |(first, second, third): &(u64, u64, u64)| {
+            first >= second && second >= third && first - third <= 1
+        };
+        assert!(seen.iter().all(is_one_moment) && seen[0].0 < seen[2].0, "{seen:?}");
     });
 }

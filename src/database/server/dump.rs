@@ -1,5 +1,6 @@
 //! A dump while it is being made.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::time::Duration;
 
@@ -11,11 +12,16 @@ use crate::database::{DatabaseError, Engine, Problem, Summary};
 /// How long the program may take to end after its last line.
 const END_WAIT: Duration = Duration::from_secs(60);
 
+/// What the columns and indexes of tables are, the table first.
+type Columns = BTreeSet<Vec<String>>;
+
 /// A dump as text, to be read to its end. It is of one moment, before this was returned.
 pub struct ServerDump {
     at: ServerUrl,
     source: BufReader<Streaming>,
     scanner: Scanner,
+    /// The columns and indexes of its tables when it was begun, on a server that lets them be changed meanwhile.
+    columns: Option<Columns>,
     /// Lines that were read and not yet handed on.
     ready: Cursor<Vec<u8>>,
 }
@@ -25,11 +31,13 @@ impl ServerUrl {
     /// [`super::ServerExamination::without_transactions`]).
     pub fn dump(&self) -> Result<ServerDump, DatabaseError> {
         self.server.protected()?;
+        let columns = self.columns_that_may_change()?;
         let dumper = self.server.choose(|| mariadb::dumper(self), || postgresql::dumper(self));
         let mut dump = ServerDump {
             at: self.clone(),
             source: BufReader::with_capacity(256 << 10, dumper.stream()?),
             scanner: Scanner::new(self.server.engine),
+            columns,
             ready: Cursor::default(),
         };
         // MariaDB's program says nothing of a table before its transaction has begun; PostgreSQL's says nothing at all
@@ -45,6 +53,19 @@ impl ServerUrl {
         dump.ready = Cursor::new(head);
         Ok(dump)
     }
+
+    /// PostgreSQL's program has locks against changes of all tables before it says anything. MariaDB's has none of tables
+    /// that it did not come to yet: for most changes of those the server ends it, but a column that is added or changed
+    /// in an instant, or an index, would be in a dump of rows from before.
+    fn columns_that_may_change(&self) -> Result<Option<Columns>, DatabaseError> {
+        match self.server.engine {
+            Engine::PostgreSql => Ok(None),
+            Engine::MariaDb | Engine::Sqlite => {
+                let columns = self.server.query(None, &mariadb::columns(&self.name))?;
+                Ok(Some(columns.into_iter().collect()))
+            }
+        }
+    }
 }
 
 impl ServerDump {
@@ -56,6 +77,11 @@ impl ServerDump {
             return Err(
                 Problem::DumpIncomplete { reason: format!("its end is missing ({})", self.at.name) }.into()
             );
+        }
+        if let (Some(before), Some(now)) = (&self.columns, self.at.columns_that_may_change()?)
+            && let Some(table) = changed_table(before, &now)
+        {
+            return Err(Problem::TableChanged { name: self.at.name, table }.into());
         }
         Ok(self.scanner.finish())
     }
@@ -87,4 +113,11 @@ impl Read for ServerDump {
             }
         }
     }
+}
+
+/// A table that was changed. Those that were made meanwhile are not in a dump, as they were not there at its moment.
+fn changed_table(before: &Columns, now: &Columns) -> Option<String> {
+    let known: BTreeSet<&String> = before.iter().filter_map(|column| column.first()).collect();
+    let mut tables = before.symmetric_difference(now).filter_map(|column| column.first());
+    tables.find(|table| known.contains(table)).cloned()
 }

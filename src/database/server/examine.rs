@@ -46,15 +46,30 @@ impl ServerUrl {
     }
 
     fn check_mariadb(&self) -> Result<(), DatabaseError> {
-        let granted = self.server.column(None, mariadb::OWN_PRIVILEGES)?;
+        let own = self.server.query(None, mariadb::OWN_PRIVILEGES)?;
+        let can_grant = own.iter().any(|row| row.get(1).is_some_and(|grantable| grantable == "YES"));
+        let mut granted: Vec<String> = own.into_iter().filter_map(|row| row.into_iter().next()).collect();
+        granted.extend(can_grant.then(|| mariadb::GRANT_OPTION.to_owned()));
+        let server = self.server.column(None, mariadb::VERSION)?.concat();
+        let version = Version::of_server(&server);
+        let since = mariadb::PRIVILEGES_SINCE.into_iter();
+        let since = since.filter(|(since, _)| version.is_mariadb && version.number >= *since);
         let missing: Vec<&str> = mariadb::PRIVILEGES
             .into_iter()
-            .filter(|needed| !granted.iter().any(|have| have == needed))
+            .chain(since.map(|(_, needed)| needed))
+            .filter(|needed| !granted.iter().any(|have| needed.contains(&have.as_str())))
+            .filter_map(|needed| needed.last().copied())
             .collect();
         if !missing.is_empty() {
             return Err(self.not_allowed(missing.join(", ")).into());
         }
-        Ok(())
+        let program = mariadb::dumper_name();
+        let said = Command::new(program).argument("--version").run()?.success()?.output.text();
+        let dumper = Version::of_program(&said);
+        if dumper.can_dump(version) {
+            return Ok(());
+        }
+        Err(Problem::ProgramUnfit { program: format!("{program} {dumper}"), server }.into())
     }
 
     fn check_postgresql(&self) -> Result<(), DatabaseError> {
@@ -67,7 +82,7 @@ impl ServerUrl {
         let program = words.into_iter().find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
         let program = program.unwrap_or_default().to_owned();
         if major(&program) < major(&server) {
-            return Err(Problem::ProgramTooOld { program: format!("pg_dump {program}"), server }.into());
+            return Err(Problem::ProgramUnfit { program: format!("pg_dump {program}"), server }.into());
         }
         Ok(())
     }
@@ -100,8 +115,74 @@ fn free_bytes(directory: &Path) -> Option<u64> {
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
+/// The version of MariaDB's or MySQL's server, or of their programs. The two have long gone different ways: what one's
+/// program asks and writes is not what the other's server has. An older program may leave out, without a word, what it
+/// does not know, and the copy would lack it as the dump does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    is_mariadb: bool,
+    /// Major and minor.
+    number: (u32, u32),
+}
+
+impl Version {
+    /// Of `SELECT VERSION()`: `10.11.6-MariaDB-0+deb12u1`, `8.0.36`.
+    fn of_server(text: &str) -> Version {
+        let mut numbers = text.split(|other: char| !other.is_ascii_digit()).map(|number| number.parse().ok());
+        let mut number = || numbers.next().flatten().unwrap_or_default();
+        Version { is_mariadb: text.contains("MariaDB"), number: (number(), number()) }
+    }
+
+    /// Of `--version`: `mariadb-dump  Ver 10.19 Distrib 10.11.6-MariaDB, for ...`, `mariadb-dump from 11.4.2-MariaDB,
+    /// client 10.19 for ...`, `mysqldump  Ver 8.0.36 for ...`.
+    fn of_program(text: &str) -> Version {
+        let behind = |word: &str| text.split_once(word).map(|(_, rest)| rest.trim_start());
+        let number = behind(" Distrib ").or_else(|| behind(" from ")).or_else(|| behind(" Ver "));
+        let number = number.and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
+        Version { is_mariadb: text.contains("MariaDB"), ..Version::of_server(number) }
+    }
+
+    fn can_dump(self, server: Version) -> bool {
+        self.is_mariadb == server.is_mariadb && self.number >= server.number
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = if self.is_mariadb { "MariaDB" } else { "MySQL" };
+        write!(out, "{}.{} of {name}", self.number.0, self.number.1)
+    }
+}
+
 /// The number before the first dot; from a text without one, 0.
 fn major(version: &str) -> u32 {
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_dumps_servers_of_its_own_kind_that_are_not_newer() {
+        let programs = [
+            "mariadb-dump  Ver 10.19 Distrib 10.11.6-MariaDB, for debian-linux-gnu (x86_64)",
+            "mariadb-dump from 11.4.2-MariaDB, client 10.19 for debian-linux-gnu (x86_64)",
+            "mysqldump  Ver 8.0.36 for Linux on x86_64 (MySQL Community Server - GPL)",
+            "mysqldump  Ver 10.13 Distrib 5.7.44, for Linux (x86_64)",
+        ];
+        for (server, can) in [
+            ("10.11.19-MariaDB-0+deb12u1", [true, true, false, false]),
+            ("11.4.2-MariaDB", [false, true, false, false]),
+            ("12.0.1-MariaDB-log", [false; 4]),
+            ("8.0.36-0ubuntu0.22.04.1", [false, false, true, false]),
+            ("5.7.44-log", [false, false, true, true]),
+            ("8.4.0", [false; 4]),
+        ] {
+            let found = programs.map(|said| Version::of_program(said).can_dump(Version::of_server(server)));
+            assert_eq!(found, can, "{server}");
+        }
+        assert_eq!(Version::of_program(programs[0]).to_string(), "10.11 of MariaDB");
+    }
 }

@@ -3,26 +3,41 @@
 use super::{ServerAddress, ServerDatabase, ServerUrl};
 use crate::base::process::{self, Command};
 
-/// What the administrator must be allowed, with the names that the server has for it.
-pub(super) const PRIVILEGES: [&str; 17] = [
-    "SELECT",
-    "INSERT",
-    "UPDATE",
-    "DELETE",
-    "CREATE",
-    "DROP",
-    "ALTER",
-    "INDEX",
-    "REFERENCES",
-    "LOCK TABLES",
-    "TRIGGER",
-    "CREATE VIEW",
-    "SHOW VIEW",
-    "CREATE ROUTINE",
-    "EVENT",
-    "CREATE USER",
-    "PROCESS",
+/// What the administrator must be allowed, with the names that the servers have for it; of several, one is enough.
+/// Whoever gives an application all rights to its database must have them, and be allowed to give them.
+pub(super) const PRIVILEGES: [&[&str]; 23] = [
+    &["SELECT"],
+    &["INSERT"],
+    &["UPDATE"],
+    &["DELETE"],
+    &["CREATE"],
+    &["DROP"],
+    &["ALTER"],
+    &["INDEX"],
+    &["REFERENCES"],
+    &["LOCK TABLES"],
+    &["TRIGGER"],
+    &["CREATE VIEW"],
+    &["SHOW VIEW"],
+    &["CREATE ROUTINE"],
+    &["EVENT"],
+    &["CREATE USER"],
+    &["PROCESS"],
+    &["CREATE TEMPORARY TABLES"],
+    &["EXECUTE"],
+    &["ALTER ROUTINE"],
+    &[GRANT_OPTION],
+    // To end connections of others, and to read a dump with views of theirs.
+    &["SUPER", "CONNECTION_ADMIN", "CONNECTION ADMIN"],
+    &["SUPER", "SET_USER_ID", "SET_ANY_DEFINER", "SET USER"],
 ];
+
+/// That what one is allowed may be allowed to others.
+pub(super) const GRANT_OPTION: &str = "GRANT OPTION";
+
+/// What MariaDB's `ALL PRIVILEGES` has besides, by the version that brought it; MySQL has none of it.
+pub(super) const PRIVILEGES_SINCE: [((u32, u32), &[&str]); 2] =
+    [((10, 4), &["DELETE VERSIONING ROWS", "DELETE HISTORY"]), ((11, 3), &["SHOW CREATE ROUTINE"])];
 
 /// The longest row that can be dumped and read, in bytes: the protocol's own limit.
 const PACKET: &str = "--max-allowed-packet=1G";
@@ -68,10 +83,15 @@ pub(super) fn client(server: &ServerAddress) -> Command {
     ])
 }
 
+/// The name of the program that writes a dump.
+pub(super) fn dumper_name() -> &'static str {
+    program("mariadb-dump", "mysqldump")
+}
+
 /// The program that writes a dump, all of one moment as far as its tables have transactions. Without dates and in the
 /// order of the primary keys, so that the dumps of two days share most of their chunks.
 pub(super) fn dumper(at: &ServerUrl) -> Command {
-    command(program("mariadb-dump", "mysqldump"), &at.server)
+    command(dumper_name(), &at.server)
         .arguments([
             "--single-transaction",
             "--quick",
@@ -144,18 +164,30 @@ pub(super) fn creation(name: &str) -> String {
     )
 }
 
+/// What holds rows of its own, in `information_schema.tables`: tables, those with a history, sequences.
+const STORED: &str = "table_type NOT IN ('VIEW', 'SYSTEM VIEW')";
+
 pub(super) fn tables(name: &str) -> String {
     format!(
-        "SELECT table_name FROM information_schema.tables WHERE table_schema = '{name}' AND table_type = 'BASE TABLE' \
-         ORDER BY 1;\n"
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = '{name}' AND {STORED} ORDER BY 1;\n"
+    )
+}
+
+/// The columns and indexes of tables, the table first. What else can be changed while a dump reads ends the dump.
+pub(super) fn columns(name: &str) -> String {
+    format!(
+        "SELECT table_name, ordinal_position, column_name, column_default, is_nullable, column_type, collation_name, \
+         extra, generation_expression FROM information_schema.columns WHERE table_schema = '{name}'; SELECT table_name, \
+         index_name, seq_in_index, column_name, non_unique FROM information_schema.statistics WHERE table_schema = \
+         '{name}';\n"
     )
 }
 
 /// Tables whose rows a dump cannot read as of one moment.
 pub(super) fn tables_without_transactions(name: &str) -> String {
     format!(
-        "SELECT table_name FROM information_schema.tables WHERE table_schema = '{name}' AND table_type = 'BASE TABLE' \
-         AND engine NOT IN (SELECT engine FROM information_schema.engines WHERE transactions = 'YES') ORDER BY 1;\n"
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = '{name}' AND {STORED} AND \
+         engine NOT IN (SELECT engine FROM information_schema.engines WHERE transactions = 'YES') ORDER BY 1;\n"
     )
 }
 
@@ -197,8 +229,11 @@ pub(super) fn size(name: &str) -> String {
     )
 }
 
-pub(super) const OWN_PRIVILEGES: &str = "SELECT privilege_type FROM information_schema.user_privileges WHERE grantee = \
-     CONCAT('\\'', REPLACE(CURRENT_USER(), '@', '\\'@\\''), '\\'');\n";
+/// Each with whether it may be given to others.
+pub(super) const OWN_PRIVILEGES: &str = "SELECT privilege_type, is_grantable FROM information_schema.user_privileges WHERE \
+     grantee = CONCAT('\\'', REPLACE(CURRENT_USER(), '@', '\\'@\\''), '\\'');\n";
+
+pub(super) const VERSION: &str = "SELECT VERSION();\n";
 
 pub(super) const DIRECTORY: &str = "SELECT @@datadir;\n";
 
