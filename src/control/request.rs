@@ -443,6 +443,23 @@ pub struct Send {
 pub struct Receive {
     /// A tag for it.
     pub tag: Option<TagName>,
+    /// The site to make from it.
+    #[serde(default)]
+    pub site: Option<ReceiveSite>,
+}
+
+/// A site to be made from a snapshot that is received.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiveSite {
+    /// Its name; not necessarily that of the site the snapshot is of.
+    pub name: SiteName,
+    /// The platform it is to stand on.
+    pub platform: PlatformName,
+    /// Its recipe; that of the platform where none is named.
+    pub app: Option<String>,
+    /// For a snapshot with a dump: a database on the server where the site is to have its own.
+    pub database: Option<String>,
 }
 
 /// `verify SITE --against`: whether a site's code still is that of a snapshot.

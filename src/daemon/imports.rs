@@ -43,7 +43,7 @@ impl Daemon {
                 .hint("to copy a site that sitefs has already: sitefs clone SITE NEW"));
         }
         let recipe = self.recipe_for(request, &platform, &directory)?;
-        let on_server = find_server(request, &recipe)?;
+        let on_server = find_server(request.database.as_ref(), &recipe)?;
         let database = match &on_server {
             Some(_) => Vec::new(),
             None => find_database(request, &recipe, &directory)?,
@@ -303,8 +303,8 @@ struct Imported<'a> {
 
 /// The database on a server that is asked for, if one is. The recipe must tell the application which one is its own,
 /// as each generation has another.
-fn find_server(request: &request::SiteImport, recipe: &Recipe) -> Result<Option<ServerUrl>, Failure> {
-    let Some(url) = request.database.as_ref().filter(|url| !url.starts_with("sqlite:")) else {
+pub(super) fn find_server(database: Option<&String>, recipe: &Recipe) -> Result<Option<ServerUrl>, Failure> {
+    let Some(url) = database.filter(|url| !url.starts_with("sqlite:")) else {
         return Ok(None);
     };
     let source: ServerUrl =

@@ -9,6 +9,7 @@
 //!
 //! Absent: parsing of arguments, formatting for people, the logic of an update run (`update`).
 
+mod adoption;
 mod capture;
 mod clones;
 mod code_files;

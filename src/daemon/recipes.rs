@@ -55,7 +55,8 @@ impl Daemon {
         })
     }
 
-    fn recipe_named(&self, name: &str) -> Result<Recipe, Failure> {
+    /// The recipe of this name.
+    pub(super) fn recipe_named(&self, name: &str) -> Result<Recipe, Failure> {
         Library::find(&self.options.recipes, name).map_err(|error| {
             Failure::from(error).hint(format!(
                 "recipes of your own are files {}/NAME.toml: docs/recipes.md",

@@ -106,11 +106,20 @@ impl Daemon {
     /// Removes a site with all it has. Records go first, in one transaction; volumes nobody refers to follow, now
     /// or when the daemon next starts.
     pub(super) fn remove_site(&self, site: &Site) -> Result<SiteRemoved, Failure> {
+        self.remove_site_and(site, true)
+    }
+
+    /// As [`Daemon::remove_site`], but for its snapshots and tags.
+    pub(super) fn remove_site_but_snapshots(&self, site: &Site) -> Result<SiteRemoved, Failure> {
+        self.remove_site_and(site, false)
+    }
+
+    fn remove_site_and(&self, site: &Site, with_snapshots: bool) -> Result<SiteRemoved, Failure> {
         let name = site.name.as_str();
         let prefix = GenerationName::prefix(&site.name);
         let (generations, snapshots) = self.store.catalog.write(|tx| {
             let generations = tx.list::<Generation>(&prefix)?;
-            let snapshots = tx.list::<SnapshotRecord>(&prefix)?;
+            let snapshots = if with_snapshots { tx.list::<SnapshotRecord>(&prefix)? } else { Vec::new() };
             tx.remove::<LivePointer>(name)?;
             tx.remove::<Site>(name)?;
             for (key, _) in &generations {
@@ -120,7 +129,8 @@ impl Daemon {
             for (key, _) in &snapshots {
                 tx.remove::<SnapshotRecord>(key)?;
             }
-            for (key, _) in tx.list::<Tag>(&prefix)? {
+            let tags = if with_snapshots { tx.list::<Tag>(&prefix)? } else { Vec::new() };
+            for (key, _) in tags {
                 tx.remove::<Tag>(&key)?;
             }
             Ok::<_, Failure>((generations, snapshots))

@@ -119,10 +119,17 @@ impl Daemon {
         events: &dyn Events,
     ) -> Result<Received, Failure> {
         let started = Instant::now();
+        // What can be refused is refused before anything has come.
+        let new = request.site.as_ref().map(|site| self.plan_site(site)).transpose()?;
         let mut input = InputReader(events);
         let mut reader = StreamReader::new(&mut input).map_err(stream_failure)?;
         let header = reader.header.clone();
         let _lock = self.locks.take(&header.site, "receive")?;
+        let other = request.site.as_ref().map(|site| &site.name).filter(|name| **name != header.site);
+        let _other_lock = other.map(|name| self.lock_site(name, "receive")).transpose()?;
+        for name in request.site.iter().map(|site| &site.name) {
+            self.refuse_damaged(name)?;
+        }
         let is_there = |id: SnapshotId| {
             let key = format!("{}/{id}", header.site);
             Ok::<_, Failure>(self.store.catalog.get::<SnapshotRecord>(&key)?.is_some())
@@ -162,8 +169,18 @@ impl Daemon {
         })?;
         self.show_volume(record.volume, &snapshot.root, Access::ReadOnly)?;
         self.publish()?;
+        let site = new.as_ref().map(|new| self.make_site(new, record.id)).transpose().map_err(|failure| {
+            let id = record.id.short();
+            let hint = format!(
+                "the snapshot {site}@{id} is here; repeat it with little to send: sitefs send {site}@{id} --base {site}@{id}",
+                site = header.site
+            );
+            if failure.hint.is_some() { failure } else { failure.hint(hint) }
+        })?;
+        let site = site.map(|made| self.site_summary(&self.site(&made.name.site)?)).transpose()?;
         Ok(Received {
             snapshot: self.snapshot_summary(record.id)?,
+            site,
             base: header.base.map(|base| base.to_string()),
             objects,
             stream_bytes,

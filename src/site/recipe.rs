@@ -5,6 +5,7 @@ mod database;
 mod library;
 mod moved;
 mod settings;
+mod stored;
 #[cfg(test)]
 mod tests;
 

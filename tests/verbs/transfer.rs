@@ -102,3 +102,63 @@ fn a_snapshot_travels_whole_or_not_at_all() {
     let (code, said) = receive(&other, &increment);
     assert!(code == Some(3) && said.contains(&first[..12]), "{said}");
 }
+
+#[test]
+fn a_site_is_made_from_a_snapshot_that_comes_through_a_pipe() {
+    let (here, there) = (Bench::with_site(), Bench::new());
+    there.platform("new");
+    here.write("root/sites/shop/files/new.txt", "new");
+    here.sql("root/sites/shop/database/site.sqlite", "INSERT INTO node(title) VALUES('fourth')");
+    here.json(&["snapshot", "shop", "--tag", "moved"]);
+    // What is refused is refused before anything comes.
+    let none = here.path("none");
+    fs::write(&none, "").unwrap();
+    for (arguments, said) in [
+        (["--platform", "nowhere", "--app", "shop"], "nowhere"),
+        (["--platform", "new", "--app", "nothing"], "nothing"),
+    ] {
+        let (code, _, stderr) =
+            piped(&there, &[&["receive", "--site", "shop"], &arguments[..]].concat(), Some(&none));
+        assert!(code == Some(2) && stderr.contains(said), "{code:?} {stderr}");
+    }
+    // As `ssh here sitefs send … | sitefs receive …` does.
+    let program = env!("CARGO_BIN_EXE_sitefs");
+    let line = format!(
+        "{program} --store {} send shop@moved | {program} --store {} receive --site web --platform new --app shop --tag moved",
+        here.text("store"),
+        there.text("store")
+    );
+    let output = Command::new("timeout").args(["--signal=KILL", "120", "sh", "-c", &line]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("made the site web"));
+
+    assert_eq!(there.read("root/sites/web/files/new.txt"), "new");
+    assert_eq!(there.sql("root/sites/web/database/site.sqlite", "SELECT count(*) FROM node"), "4");
+    assert_eq!(there.read("platforms/new/web/sites/web/files/59.txt"), "upload 59\n");
+    assert_eq!(fs::read_link(there.path("root/live/web")).unwrap(), there.path("platforms/new/web"));
+    // It is a site like any other.
+    there.write("root/sites/web/files/later.txt", "later");
+    there.sql("root/sites/web/database/site.sqlite", "INSERT INTO node(title) VALUES('fifth')");
+    there.json(&["snapshot", "web", "--tag", "first"]);
+    there.json(&["clone", "web", "copy"]);
+    assert_eq!(there.sql("root/sites/copy/database/site.sqlite", "SELECT count(*) FROM node"), "5");
+    there.kill();
+    there.serve();
+    assert_eq!(there.read("root/sites/web/files/later.txt"), "later");
+    there.json(&["verify"]);
+    there.json(&["gc"]);
+    assert_eq!(there.json(&["status"])["problems"], serde_json::json!([]));
+
+    // A name that is taken is refused; the snapshot is there under the other, and can be the base of the next.
+    let (code, _, said) = piped(&there, &["receive", "--site", "web", "--platform", "new"], Some(&none));
+    assert!(code == Some(3) && said.contains("web"), "{code:?} {said}");
+    here.write("root/sites/shop/files/new.txt", "newer");
+    here.json(&["snapshot", "shop", "--tag", "next"]);
+    let stream = send(&here, &["shop@next", "--base", "shop@moved"]);
+    fs::write(there.path("stream"), stream).unwrap();
+    let arguments = ["receive", "--site", "shop", "--platform", "new", "--app", "shop"];
+    let (code, _, said) = piped(&there, &arguments, Some(&there.path("stream")));
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(there.read("root/sites/shop/files/new.txt"), "newer");
+    assert_eq!(there.json(&["log", "shop"])["snapshots"].as_array().unwrap().len(), 2);
+}

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SnapshotSummary;
+use super::{SiteSummary, SnapshotSummary};
 use crate::base::SiteName;
 
 /// Answer to `send`.
@@ -29,6 +29,8 @@ pub struct Sent {
 pub struct Received {
     /// The snapshot.
     pub snapshot: SnapshotSummary,
+    /// The site that was made from it, where one was asked for.
+    pub site: Option<SiteSummary>,
     /// The id of the snapshot that was here before.
     pub base: Option<String>,
     /// How many objects came.

@@ -196,6 +196,17 @@ pub(super) fn wrong_pattern(pattern: &RelativePath) -> Option<String> {
         .then(|| format!("{pattern}: only the last component may contain a '*', and only one"))
 }
 
+/// Whether the last component of a pattern means this name; not what SQLite keeps beside a database.
+pub(super) fn is_name_of(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, end)) => {
+            name.strip_prefix(start).is_some_and(|rest| rest.ends_with(end))
+                && !COMPANIONS.iter().any(|suffix| name.ends_with(suffix))
+        }
+    }
+}
+
 /// What is below `site` under the path `pattern`; or, with one `*` in the last component for any text, what `is_meant` of
 /// that; in order.
 pub(super) fn matching(
@@ -213,17 +224,15 @@ pub(super) fn matching(
                 && files::metadata(&files::canonical(&directory)?)?.is_some_and(|to| to.is_dir()) => {}
         _ => return Ok(Vec::new()),
     }
-    let Some((start, end)) = name.split_once('*') else {
+    if !name.contains('*') {
         let exists = files::metadata(&pattern.below(site))?.is_some();
         return Ok(exists.then(|| pattern.clone()).into_iter().collect());
-    };
+    }
     let mut found = Vec::new();
     for entry in files::list(&directory)? {
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let is_match = name.strip_prefix(start).is_some_and(|rest| rest.ends_with(end))
-            && !COMPANIONS.iter().any(|suffix| name.ends_with(suffix));
-        if is_match && files::metadata(&entry.path())?.as_ref().is_some_and(is_meant) {
-            let path = if parent.is_empty() { name } else { format!("{parent}/{name}") };
+        let Ok(found_name) = entry.file_name().into_string() else { continue };
+        if is_name_of(name, &found_name) && files::metadata(&entry.path())?.as_ref().is_some_and(is_meant) {
+            let path = if parent.is_empty() { found_name } else { format!("{parent}/{found_name}") };
             found.extend(path.parse::<RelativePath>());
         }
     }
