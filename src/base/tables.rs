@@ -18,7 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{RwLock, RwLockReadGuard};
-use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
+use redb::{
+    ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableError, TableHandle,
+};
 
 use super::files;
 
@@ -280,6 +282,11 @@ impl Reader<'_> {
             let Some(table) = self.table(table)? else { return Ok(()) };
             scan(&table, &range, turn, &mut each)
         })
+    }
+
+    /// How many keys a table says to have.
+    pub fn count(&self, table: &str) -> Result<u64, TablesError> {
+        self.tables.guarded(|_| Ok(self.table(table)?.map_or(Ok(0), |table| table.len())?))
     }
 
     /// The names of all tables.

@@ -28,6 +28,7 @@ mod maintenance;
 mod mending;
 mod namespace;
 mod operations;
+mod overlays;
 mod platforms;
 mod pruning;
 mod rebuild;
@@ -66,6 +67,7 @@ use crate::live::{FileSystem, Invalidations, Volume};
 use crate::web::Http;
 
 pub use maintenance::Schedule;
+pub use overlays::{LostChanges, RebuiltOverlays, rebuild_overlays};
 pub use rebuild::{Rebuilt, rebuild_catalog};
 pub use serve::{ServeOptions, init_store, serve};
 pub use store::Store;

@@ -18,7 +18,7 @@ use crate::trees::Trees;
 const FORMAT: &str = "sitefs store, layout 1\n";
 
 /// Decoded directory pages kept in memory, in bytes.
-const PAGE_CACHE_BYTES_MAX: usize = 32 << 20;
+pub(super) const PAGE_CACHE_BYTES_MAX: usize = 32 << 20;
 
 /// An open store. The object store's lock makes it the only one.
 pub struct Store {
@@ -129,7 +129,7 @@ pub(super) fn catalog_files(directory: &Path) -> (PathBuf, PathBuf) {
 
 /// Opens the records; where they are damaged or gone, they are restored from their copy first. Without them nobody knows
 /// which overlays are somebody's, so a store that has lost any of which not even the name is known is not opened.
-fn open_catalog(directory: &Path, objects: &Objects) -> Result<Catalog, Failure> {
+pub(super) fn open_catalog(directory: &Path, objects: &Objects) -> Result<Catalog, Failure> {
     let (path, copy) = catalog_files(directory);
     let failure = match files::metadata(&path)? {
         None => Failure::failed(format!(
@@ -159,11 +159,10 @@ fn open_volumes(directory: &Path, catalog: &Catalog, trees: &Arc<Trees>) -> Resu
     let live = directory.join("live");
     let rows = live.join("live.redb");
     let hint = format!(
-        "restore {0} from a copy of the store. Without one, what was changed since the last snapshots is lost: move {0} \
-         away, make an empty {1}, start the daemon, and bring back the newest snapshot of each site: sitefs cutover SITE \
-         --to SITE@latest",
+        "restore {} from a copy of the store; without one, sitefs --store {} init --rebuild-live keeps the sites whose \
+         changes are whole, and has the others go back to their newest snapshots",
         live.display(),
-        rows.display()
+        directory.display()
     );
     if files::metadata(&rows)?.is_none() && !catalog.list::<Site>("")?.is_empty() {
         let message = format!("{} is missing: it says what was changed in the sites", rows.display());

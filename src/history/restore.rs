@@ -73,12 +73,14 @@ fn salvage_from(scratch: &Path, salvaged: &mut Salvaged) -> Result<(), CatalogEr
     salvaged.number = Some(copy::number_in(&tables)?).filter(|number| *number > 0);
     for table in names.iter().filter(|table| *table != copy::TABLE) {
         let mut before: Option<Vec<u8>> = None;
+        let mut count = 0;
         let mut each = |key: &[u8], value: &[u8]| {
             // Keys have no checksum, but an order, and are text.
             let is_key =
                 before.as_deref().is_none_or(|before| before < key) && std::str::from_utf8(key).is_ok();
             salvaged.is_complete &= is_key;
             before = Some(key.to_owned());
+            count += 1;
             if is_key {
                 let is_whole = table == DAMAGED || is_intact(value);
                 let rows = if is_whole { &mut salvaged.rows } else { &mut salvaged.unreadable };
@@ -88,6 +90,8 @@ fn salvage_from(scratch: &Path, salvaged: &mut Salvaged) -> Result<(), CatalogEr
         };
         // One table that cannot be read to its end keeps no other from being read.
         let read = tables.read().and_then(|reader| reader.scan(table, Prefix::new(&[]), &mut each));
+        // A page may also have lost rows and look well.
+        salvaged.is_complete &= tables.read()?.count(table)? == count;
         if let Err(error) = read {
             log::warn!("the records of {table} cannot be read to the end: {error}");
             salvaged.is_complete = false;

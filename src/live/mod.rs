@@ -36,6 +36,7 @@ mod recovery;
 mod references;
 mod reserve;
 mod rows;
+mod salvage;
 mod settings;
 mod spent;
 mod state;
@@ -52,6 +53,7 @@ pub use filesystem::{DirectoryEntry, FileSystem, Invalidation, Invalidations, Op
 pub use freeze::FrozenTree;
 pub use namespace::{Namespace, NamespaceEntry};
 pub use references::References;
+pub use salvage::{Salvaged, put_in_place, salvage};
 pub use volume::{Access, Caller, Handle, OpenMode, RenameMode, Volume, XattrMode};
 pub use volumes::Volumes;
 

@@ -36,7 +36,7 @@ impl Uppers {
         Ok(Uppers { directory, names_go_with_files: u64::try_from(system.f_type) == Ok(EXT4) })
     }
 
-    fn volume_path(&self, volume: VolumeNumber) -> PathBuf {
+    pub(super) fn volume_path(&self, volume: VolumeNumber) -> PathBuf {
         self.directory.join(format!("{:06x}", volume.0))
     }
 

@@ -131,29 +131,93 @@ fn a_record_that_cannot_be_read_keeps_no_other_site_down() {
     bench.json(&["gc"]);
     assert_eq!(bench.json(&["status"])["problems"], serde_json::json!([]));
     assert!(bench.says(&["log", "shop"]).contains("release-1"));
-    bench.json(&import);
+    let program = env!("CARGO_BIN_EXE_sitefs");
+    let line = format!(
+        "{program} --store {store} send shop@release-1 | {program} --store {store} receive --site shop --platform one --app shop",
+        store = bench.text("store")
+    );
+    let output = std::process::Command::new("timeout")
+        .args(["--signal=KILL", "120", "sh", "-c", &line])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(bench.read("root/sites/shop/files/59.txt"), "upload 59\n");
+    assert!(bench.says(&["log", "shop"]).contains("release-1"));
     assert_eq!(bench.read("root/sites/copy/files/new.txt"), "new");
+}
+
+/// A store with a site that has been changed since its newest snapshot, and a clone that has none.
+fn changed() -> Bench {
+    let bench = Bench::with_site();
+    bench.json(&["clone", "shop", "copy"]);
+    bench.write("root/sites/copy/files/copied.txt", "copied");
+    bench.write("root/sites/shop/files/new.txt", "new");
+    bench.json(&["snapshot", "shop"]);
+    bench.write("root/sites/shop/files/later.txt", "later");
+    bench.stop();
+    bench
 }
 
 #[test]
 fn overlays_that_are_damaged_or_gone_are_never_taken_for_empty_ones() {
-    let bench = Bench::with_site();
-    bench.write("root/sites/shop/files/new.txt", "new");
-    bench.json(&["snapshot", "shop"]);
-    bench.stop();
-    damage(&bench, "store/live/live.redb");
+    let bench = changed();
+    let refused = bench.fails(3, &["init", "--rebuild-live"]);
+    assert!(refused.contains("sound"), "{refused}");
+    for is_gone in [false, true] {
+        if is_gone {
+            fs::remove_file(bench.path("store/live/live.redb")).unwrap();
+        } else {
+            damage(&bench, "store/live/live.redb");
+        }
+        let said = refuses_to_serve(&bench);
+        assert!(said.contains("live.redb") && said.contains("init --rebuild-live"), "{said}");
+        // What it says is what helps: sites go back to their snapshots, or to what they were made from.
+        let rebuilt = bench.json(&["init", "--rebuild-live"]);
+        assert_eq!(rebuilt["lost"].as_array().unwrap().len(), 4, "{rebuilt}");
+        bench.serve();
+        assert_eq!(bench.read("root/sites/shop/files/new.txt"), "new");
+        assert!(!bench.exists("root/sites/shop/files/later.txt"));
+        assert!(!bench.exists("root/sites/copy/files/copied.txt"));
+        assert_eq!(bench.sql("root/sites/shop/database/site.sqlite", "SELECT count(*) FROM node"), "3");
+        bench.json(&["verify"]);
+        bench.write("root/sites/shop/files/later.txt", "later");
+        bench.write("root/sites/copy/files/copied.txt", "copied");
+        bench.json(&["gc"]);
+        bench.stop();
+    }
+    let aside = bench.sitefs(&["status"]);
+    assert_ne!(aside.exit, 0);
+    assert!(bench.exists("store/live/live.redb.damaged-1"));
+}
+
+#[test]
+fn changes_that_are_whole_stay_beside_one_that_is_damaged() {
+    let bench = changed();
+    // One value of one row: the node of the file that was added last to the site.
+    let mut bytes = fs::read(bench.path("store/live/live.redb")).unwrap();
+    let name = b"copied.txt";
+    let places: Vec<usize> =
+        (0..bytes.len() - name.len()).filter(|at| bytes[*at..].starts_with(name)).collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|at| bytes[*at] ^= 2);
+    fs::write(bench.path("store/live/live.redb"), bytes).unwrap();
     let said = refuses_to_serve(&bench);
-    assert!(said.contains("live.redb") && said.contains("cutover"), "{said}");
-    fs::rename(bench.path("store/live"), bench.path("store/live.aside")).unwrap();
-    fs::create_dir(bench.path("store/live")).unwrap();
-    let said = refuses_to_serve(&bench);
-    assert!(said.contains("missing") && said.contains("cutover"), "{said}");
-    // What it says is what helps.
-    fs::write(bench.path("store/live/live.redb"), "").unwrap();
+    assert!(said.contains("init --rebuild-live"), "{said}");
+    let rebuilt = bench.json(&["init", "--rebuild-live"]);
+    let lost = rebuilt["lost"].as_array().unwrap();
+    assert_eq!(
+        (lost.len(), &lost[0]["site"], &lost[0]["generation"]),
+        (1, &"copy".into(), &().into()),
+        "{rebuilt}"
+    );
+    assert_eq!(rebuilt["kept"], 3);
     bench.serve();
-    assert!(!bench.exists("root/sites/shop/modules/new.txt"));
-    bench.json(&["cutover", "shop", "--to", "shop@latest"]);
-    bench.json(&["restore", "shop@latest", "files"]);
-    assert_eq!(bench.read("root/sites/shop/files/new.txt"), "new");
+    assert_eq!(bench.read("root/sites/shop/files/later.txt"), "later");
+    assert_eq!(bench.read("root/sites/copy/files/1.txt"), "upload 1\n");
+    assert!(!bench.exists("root/sites/copy/files/copied.txt"));
+    let notices = bench.json(&["status"])["notices"].to_string();
+    assert!(notices.contains("live.redb.damaged-1") && notices.contains("upper-"), "{notices}");
     bench.json(&["verify"]);
+    bench.json(&["snapshot", "shop"]);
+    assert_eq!(bench.read("root/sites/shop/files/later.txt"), "later");
 }

@@ -1,0 +1,138 @@
+//! New tables of overlays in place of damaged ones.
+//!
+//! What was changed in a volume that is whole stays. One that is not gets a new number, since numbers of nodes are never
+//! used again, and stands on what the site's newest snapshot has of it: the code and the SQLite database of a generation, or
+//! the uploads; without such a snapshot, on what it was made from. Its upper files, and the damaged tables, are set aside.
+//!
+//! Power fails here: the catalog leaves lost volumes before their files are moved; repeating the command finds nobody in
+//! them, and does what is left to do.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::generations::volume_number;
+use super::store::{PAGE_CACHE_BYTES_MAX, check_format, open_catalog};
+use crate::base::SiteName;
+use crate::control::Failure;
+use crate::history::{Catalog, Refs, Snapshot, SnapshotId, VOLUME_COUNTER};
+use crate::live::{VolumeNumber, put_in_place, salvage};
+use crate::objects::Objects;
+use crate::site::{Generation, GenerationName, Site, layout};
+use crate::trees::{Audit, Trees};
+
+/// What was made.
+#[derive(Clone, Debug)]
+pub struct RebuiltOverlays {
+    /// What has gone back.
+    pub lost: Vec<LostChanges>,
+    /// How many generations and sites' data directories are as they were.
+    pub kept: u64,
+    /// What was set aside.
+    pub aside: Vec<PathBuf>,
+}
+
+/// A part of a site whose changes are lost.
+#[derive(Clone, Debug)]
+pub struct LostChanges {
+    /// The site.
+    pub site: SiteName,
+    /// The generation; none for the data directories.
+    pub generation: Option<u64>,
+    /// The snapshot it is as now; none where there was none: it is as when it was made.
+    pub snapshot: Option<SnapshotId>,
+}
+
+/// Makes new tables of overlays for the store in `directory`. Refused while a daemon serves it, and where they are sound.
+pub fn rebuild_overlays(directory: &Path) -> Result<RebuiltOverlays, Failure> {
+    check_format(directory)?;
+    let objects = Arc::new(Objects::open(&directory.join("objects"))?);
+    let trees = Trees::new(objects, PAGE_CACHE_BYTES_MAX);
+    let catalog = open_catalog(directory, &trees.objects)?;
+    let live = directory.join("live");
+    let Some(salvaged) = salvage(&live)? else {
+        return Err(Failure::refused(format!("{} is sound", live.join("live.redb").display()))
+            .hint("there is nothing to rebuild; start the daemon: sitefs serve"));
+    };
+    let mut rebuilt = RebuiltOverlays { lost: Vec::new(), kept: 0, aside: Vec::new() };
+    let mut volumes = BTreeSet::new();
+    for (_, site) in catalog.list::<Site>("")? {
+        if salvaged.is_lost(VolumeNumber(site.data_volume)) {
+            volumes.insert(VolumeNumber(site.data_volume));
+            rebuilt.lost.push(reset_data(&catalog, &trees, &site)?);
+        } else {
+            rebuilt.kept += 1;
+        }
+        for (_, generation) in catalog.list::<Generation>(&GenerationName::prefix(&site.name))? {
+            if salvaged.is_lost(VolumeNumber(generation.volume)) {
+                volumes.insert(VolumeNumber(generation.volume));
+                rebuilt.lost.push(reset_generation(&catalog, &trees, &site, &generation)?);
+            } else {
+                rebuilt.kept += 1;
+            }
+        }
+    }
+    drop(catalog);
+    rebuilt.aside = put_in_place(&live, &volumes)?;
+    Ok(rebuilt)
+}
+
+/// The newest snapshot of a site that can be read, of one generation where one is given.
+fn newest_whole(
+    catalog: &Catalog,
+    trees: &Trees,
+    site: &SiteName,
+    generation: Option<u64>,
+) -> Result<Option<(SnapshotId, Snapshot)>, Failure> {
+    let none = BTreeSet::new();
+    for record in Refs::new(catalog).list(site)? {
+        let Ok(snapshot) = Snapshot::load(&trees.objects, record.id) else { continue };
+        if generation.is_some() && snapshot.generation != generation {
+            continue;
+        }
+        let mut is_whole = true;
+        Audit::new(trees, &none).root(&snapshot.root, &mut |_| is_whole = false);
+        if is_whole {
+            return Ok(Some((record.id, snapshot)));
+        }
+    }
+    Ok(None)
+}
+
+fn reset_data(catalog: &Catalog, trees: &Trees, site: &Site) -> Result<LostChanges, Failure> {
+    let found = newest_whole(catalog, trees, &site.name, None)?;
+    let base = match &found {
+        Some((_, snapshot)) => layout::split(trees, &snapshot.root, &site.name, &site.data)?.data,
+        None => site.data_base.clone(),
+    };
+    // What a record refers to is durable before the record is.
+    trees.objects.flush()?;
+    catalog.write(|tx| {
+        let data_volume = volume_number(tx.next_number(VOLUME_COUNTER)?)?;
+        let site = Site { data_volume, data_base: base, ..site.clone() };
+        tx.put(site.name.as_str(), &site).map_err(Failure::from)
+    })?;
+    Ok(LostChanges { site: site.name.clone(), generation: None, snapshot: found.map(|(id, _)| id) })
+}
+
+/// A generation has settings of its own, so only its own snapshots are it.
+fn reset_generation(
+    catalog: &Catalog,
+    trees: &Trees,
+    site: &Site,
+    generation: &Generation,
+) -> Result<LostChanges, Failure> {
+    let number = generation.name.number;
+    let found = newest_whole(catalog, trees, &site.name, Some(number))?;
+    let base = match &found {
+        Some((_, snapshot)) => layout::split(trees, &snapshot.root, &site.name, &site.data)?.code,
+        None => generation.base.clone(),
+    };
+    trees.objects.flush()?;
+    catalog.write(|tx| {
+        let volume = volume_number(tx.next_number(VOLUME_COUNTER)?)?;
+        let generation = Generation { volume, base, ..generation.clone() };
+        tx.put(&generation.name.key(), &generation).map_err(Failure::from)
+    })?;
+    Ok(LostChanges { site: site.name.clone(), generation: Some(number), snapshot: found.map(|(id, _)| id) })
+}
