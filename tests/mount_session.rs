@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use common::{Served, as_nobody, errno, fill, noise};
 use rustix::io::Errno;
@@ -138,11 +138,21 @@ fn a_switched_link_is_seen_by_whoever_looks_after_the_flush() {
 }
 
 /// Everything that can be asked about names.
+/// Not by `find`, which asks for the kind of the file system before it trusts link counts: that always comes to us.
 fn walk(root: &Path) {
-    let script =
-        r#"cd "$1" && find . -ls -lname nothing && test ! -e missing && test ! -e deep/missing && ls -R"#;
-    let status =
-        Command::new("sh").args(["-c", script, "sh"]).arg(root).stdout(Stdio::null()).status().unwrap();
+    let program = r"
+import os, sys
+os.chdir(sys.argv[1])
+for directory, directories, files in os.walk('.'):
+    for name in directories + files:
+        path = os.path.join(directory, name)
+        os.lstat(path)
+        if os.path.islink(path):
+            os.readlink(path)
+for missing in ['missing', 'deep/missing']:
+    assert not os.path.lexists(missing)
+";
+    let status = Command::new("python3").args(["-c", program]).arg(root).status().unwrap();
     assert!(status.success());
 }
 
