@@ -46,6 +46,15 @@ struct Seen {
     found: Result<String, String>,
 }
 
+/// Ends the load, also when a cutover fails: the scope waits for its threads.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Load<'_> {
     fn run(&self, pause: u32) {
         let path = format!("/index.php?pause={pause}");
@@ -142,6 +151,7 @@ fn never_a_mix(validate_timestamps: &str) {
     let mut cutovers: Vec<(Instant, Instant, String)> = Vec::new();
     let mut switches = Vec::new();
     std::thread::scope(|scope| {
+        let _stop = StopAtEnd(&stop);
         for pause in PAUSES {
             let load = &load;
             scope.spawn(move || load.run(pause));
@@ -157,7 +167,9 @@ fn never_a_mix(validate_timestamps: &str) {
             let begun = Instant::now();
             let seconds = if cutovers.len() % 2 == 1 {
                 platform = if platform == "one" { "two" } else { "one" };
-                let moved = place.done(&["cutover", "site", "--to", "site@live", "--platform", platform]);
+                // Every second one goes back to an older platform.
+                let to = ["--to", "site@live", "--platform", platform, "--allow-downgrade"];
+                let moved = place.done(&[&["cutover", "site"], &to[..]].concat());
                 moved["switch_seconds"].as_f64()
             } else {
                 release = format!("r{}", cutovers.len() + 1);
@@ -169,7 +181,6 @@ fn never_a_mix(validate_timestamps: &str) {
             switches.push(Duration::from_secs_f64(seconds));
             cutovers.push((begun, Instant::now(), expected));
         }
-        stop.store(true, Ordering::Relaxed);
     });
 
     let answers = answers.into_inner().unwrap();
