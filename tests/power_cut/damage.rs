@@ -1,9 +1,11 @@
 //! A bit of one of the store's files flips.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sitefs::objects::{ObjectId, Objects};
 
 use crate::check::readable;
 use crate::disk::run;
@@ -24,8 +26,8 @@ pub(crate) fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Flips a bit of a file in the part that holds something.
-fn flip(path: &Path, numbers: &mut Numbers) {
+/// Flips a bit of a file in the part that holds something; which byte it is in.
+fn flip(path: &Path, numbers: &mut Numbers) -> usize {
     let mut bytes = fs::read(path).unwrap();
     let used: Vec<usize> = (0..bytes.len())
         .step_by(512)
@@ -35,6 +37,15 @@ fn flip(path: &Path, numbers: &mut Numbers) {
     let at = (sector + numbers.below(512) as usize).min(bytes.len() - 1);
     bytes[at] ^= 1 << numbers.below(8);
     fs::write(path, bytes).unwrap();
+    at
+}
+
+/// Whether the byte `at` of a pack belongs to an object that has been reclaimed: its record stays until the pack is
+/// compacted, and nobody reads it any more. Laid out as `docs/format.md` says.
+fn is_reclaimed(pack: &[u8], at: usize, used: &BTreeSet<ObjectId>) -> bool {
+    let Some(record) = pack[..at].windows(4).rposition(|four| four == b"sRec") else { return false };
+    let name = pack[record + 20..record + 52].try_into().unwrap();
+    !used.contains(&ObjectId::from_bytes(name))
 }
 
 #[test]
@@ -46,6 +57,14 @@ fn a_flipped_bit_is_found_and_named_and_never_served() {
     let store = place.path("disk/store");
     let pristine = place.path("recording/pristine");
     run("cp", &["-a", store.to_str().unwrap(), pristine.to_str().unwrap()]);
+    let mut used = BTreeSet::new();
+    Objects::open(&store.join("objects"))
+        .unwrap()
+        .each_id(&mut |id| {
+            used.insert(id);
+            Ok(())
+        })
+        .unwrap();
     let mut numbers = Numbers::new(seed ^ 4);
     let (mut found_count, mut harmless_count) = (0, 0);
     for number in 0..flips {
@@ -57,8 +76,8 @@ fn a_flipped_bit_is_found_and_named_and_never_served() {
         all.retain(|path| path.strip_prefix(&store).unwrap().to_str().unwrap().starts_with(kind));
         all.sort();
         let path = all[numbers.below(all.len() as u64) as usize].clone();
-        flip(&path, &mut numbers);
-        let context = format!("flip {number} in {}", path.display());
+        let at = flip(&path, &mut numbers);
+        let context = format!("flip {number} of byte {at} in {}", path.display());
         match place.serve() {
             Err(error) => {
                 // Names are not to be trusted any more: better no site than a wrong one.
@@ -74,7 +93,14 @@ fn a_flipped_bit_is_found_and_named_and_never_served() {
                 let verified = place.sitefs(&["verify"]);
                 assert!([0, 1].contains(&verified.exit), "{context}: {}", verified.stderr);
                 let found = verified.exit == 1;
-                assert!(found || kind.ends_with(".redb"), "{context}: not found");
+                let is_harmless = || match kind {
+                    "objects/packs/" => {
+                        let pack = pristine.join(path.strip_prefix(&store).unwrap());
+                        is_reclaimed(&fs::read(pack).unwrap(), at, &used)
+                    }
+                    kind => kind.ends_with(".redb"),
+                };
+                assert!(found || is_harmless(), "{context}: not found");
                 if found && is_plain {
                     let report: Value = serde_json::from_str(&verified.stdout).unwrap();
                     let affected = &report["affected"][0];
