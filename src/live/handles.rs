@@ -251,23 +251,32 @@ impl Volume {
         })
     }
 
-    /// The next data or hole at or after `offset`; `hole` chooses. [`LiveError::NotFound`] past the end.
+    /// The next data or hole at or after `offset`; `hole` chooses. [`LiveError::NotFound`] past the end. What is in the
+    /// store has no holes, and what is written through this program shows none: the kernel asks without having written
+    /// first what is in mappings alone.
     pub fn seek(&self, handle: Handle, offset: u64, hole: bool) -> Result<u64, LiveError> {
-        let bytes = {
+        let (bytes, may_be_mapped) = {
             let mut state = self.lock();
             let open = self.opened(&state, handle)?;
-            self.bytes(&mut state, open.node)?
+            let bytes = self.bytes(&mut state, open.node)?;
+            let node = self.node(&mut state, open.node)?;
+            (bytes, node.open.program > 0 && node.open.writers > 0)
         };
-        match bytes {
-            Bytes::Stored(content) if offset >= content.size() => Err(LiveError::NotFound),
-            Bytes::Stored(content) => Ok(if hole { content.size() } else { offset }),
-            Bytes::Upper(file) => {
+        let size = match bytes {
+            Bytes::Upper(file) if !may_be_mapped => {
                 let target = if hole { SeekFrom::Hole(offset) } else { SeekFrom::Data(offset) };
-                rustix::fs::seek(&*file, target).map_err(|error| match error {
+                return rustix::fs::seek(&*file, target).map_err(|error| match error {
                     Errno::NXIO => LiveError::NotFound,
                     other => failed("seek in")(other),
-                })
+                });
             }
+            Bytes::Upper(file) => facts(&file)?.size,
+            Bytes::Stored(content) => content.size(),
+        };
+        match (offset < size, hole) {
+            (false, _) => Err(LiveError::NotFound),
+            (true, true) => Ok(size),
+            (true, false) => Ok(offset),
         }
     }
 

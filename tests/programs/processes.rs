@@ -8,6 +8,7 @@ use crate::{both_ways, python};
 both_ways!(
     locks_hold_between_processes,
     a_mapping_is_shared_between_processes,
+    what_is_written_through_a_mapping_is_in_no_hole,
     nothing_appended_is_lost_or_torn,
 );
 
@@ -102,6 +103,28 @@ assert content[:10] == b'firstthird' and content[10000:10006] == b'second' and l
 "
     );
     python(&script, &served.work(), &[]);
+}
+
+fn what_is_written_through_a_mapping_is_in_no_hole(passthrough: bool) {
+    let served = Served::start(passthrough);
+    let script = r"
+import mmap, os, subprocess, time
+file = open('file', 'w+b')
+file.truncate(1 << 20)
+mapping = mmap.mmap(file.fileno(), 0)
+# Not synced: what is in the mapping alone counts, for whoever copies the file without its holes, too.
+mapping[500000:500005] = b'hello'
+start = os.lseek(file.fileno(), 0, os.SEEK_DATA)
+assert start <= 500000 < os.lseek(file.fileno(), start, os.SEEK_HOLE), start
+subprocess.run(['cp', '--sparse=always', 'file', 'copy'], check=True)
+assert open('copy', 'rb').read() == mapping[:]
+mapping.close(); file.close()
+# Of a file that nobody writes any more, holes are known again; nobody waits for a close.
+file = open('file', 'rb')
+while os.lseek(file.fileno(), 0, os.SEEK_HOLE) > 500000:
+    time.sleep(0.01)
+";
+    python(script, &served.work(), &[]);
 }
 
 fn nothing_appended_is_lost_or_torn(passthrough: bool) {
