@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sitefs::database::{DatabaseError, Problem, Secret, ServerDatabase, ServerUrl};
 
-use crate::machines::{Server, said};
+use crate::machines::{Server, Setup, said};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -17,10 +17,10 @@ CREATE TABLE child (id INT PRIMARY KEY, node INT, FOREIGN KEY (node) REFERENCES 
 CREATE TABLE `odd``name (x)` (`a``b` VARCHAR(20) CHARACTER SET utf8mb4);
 CREATE TABLE nothing (x INT);
 CREATE TABLE large (id VARCHAR(40) PRIMARY KEY, data LONGBLOB);
-INSERT INTO large SELECT MD5(seq), REPEAT(UNHEX(SHA2(seq, 512)), 20) FROM seq_1_to_3000;
+INSERT INTO large SELECT MD5(seq), REPEAT(UNHEX(SHA2(seq, 512)), 20) FROM seq_1_to_1500;
 INSERT INTO node (title, picture, extra, flags, price, ratio, changed) VALUES
   ('it''s \\\\ (quoted), \"really\";\\nyes', 0x00FF0A1A275C, '{\"a\": [1, 2]}', b'101', 1.50, 0.1, '2026-01-02 03:04:05');
-INSERT INTO node (title) SELECT CONCAT('title ', seq) FROM seq_1_to_40000;
+INSERT INTO node (title) SELECT CONCAT('title ', seq) FROM seq_1_to_10000;
 INSERT INTO child SELECT id, id FROM node;
 INSERT INTO `odd``name (x)` VALUES (_utf8mb4 'gr\u{fc}n \u{1f600}');
 CREATE VIEW titles AS SELECT title FROM node;
@@ -40,21 +40,18 @@ CREATE TABLE child (id INT PRIMARY KEY, node INT REFERENCES node (id));
 CREATE TABLE \"odd\"\"name (x)\" (\"a b\" TEXT);
 CREATE TABLE nothing (x INT);
 CREATE TABLE large (id VARCHAR(40) PRIMARY KEY, data BYTEA);
-INSERT INTO large SELECT md5(n::text), decode(repeat(md5(n::text), 40), 'hex') FROM generate_series(1, 3000) n;
+INSERT INTO large SELECT md5(n::text), decode(repeat(md5(n::text), 40), 'hex') FROM generate_series(1, 1500) n;
 INSERT INTO node (title, picture, extra, price, ratio) VALUES
   (E'it''s \\\\ (quoted), \"really\";\\nyes', '\\x00FF0A1A275C', '{\"a\": [1, 2]}', 1.50, 0.1);
-INSERT INTO node (title) SELECT 'title ' || n FROM generate_series(1, 40000) n;
+INSERT INTO node (title) SELECT 'title ' || n FROM generate_series(1, 10000) n;
 INSERT INTO child SELECT id, id FROM node;
 INSERT INTO \"odd\"\"name (x)\" VALUES ('gr\u{fc}n \u{1f600}'), ('\\.'), (NULL);
 CREATE VIEW titles AS SELECT title FROM node;
 CREATE FUNCTION fill() RETURNS void LANGUAGE sql AS 'INSERT INTO nothing VALUES (1)';
 ";
 
-fn both(test: impl Fn(&Server, &str)) {
-    for (server, fixture) in [(Server::mariadb(), MARIADB), (Server::postgresql(), POSTGRESQL)] {
-        server.sql("", fixture);
-        test(&server, &server.url("shop"));
-    }
+fn both(test: impl Fn(&Server, &str) + Sync) {
+    Server::both(Setup::default(), MARIADB, POSTGRESQL, |server| test(&server, &server.url("shop")));
 }
 
 pub(crate) fn own(source: &ServerUrl, name: &str) -> ServerDatabase {
@@ -76,19 +73,19 @@ fn a_copy_through_a_dump_holds_the_same_and_belongs_to_its_own_account() {
         let loaded = copy.load(&mut source.dump().unwrap()).unwrap();
         assert_eq!(loaded, source.summary().unwrap());
         assert_eq!(loaded, copy.at.summary().unwrap());
-        assert_eq!((loaded.tables["node"].rows, loaded.tables["nothing"].rows), (40001, 0));
-        assert_eq!((loaded.tables.len(), loaded.tables["large"].rows), (5, 3000));
+        assert_eq!((loaded.tables["node"].rows, loaded.tables["nothing"].rows), (10001, 0));
+        assert_eq!((loaded.tables.len(), loaded.tables["large"].rows), (5, 1500));
         assert_eq!(copy.at.creation().unwrap(), source.creation().unwrap());
         let ask =
             |database: &str, sql| said(server.application(database, &copy.user, copy.password.reveal()), sql);
-        assert_eq!(ask("sf_copy", "SELECT count(*) FROM titles;").as_deref(), Ok("40001"));
+        assert_eq!(ask("sf_copy", "SELECT count(*) FROM titles;").as_deref(), Ok("10001"));
         ask(
             "sf_copy",
             "CREATE TABLE more (x INT); INSERT INTO child VALUES (900000, NULL); DROP TABLE nothing;",
         )
         .unwrap();
         let changed = copy.at.summary().unwrap();
-        assert_eq!(changed.tables["child"].rows, 40002);
+        assert_eq!(changed.tables["child"].rows, 10002);
         assert_ne!(changed.schema, loaded.schema);
         // No other database, and none at all once this one is gone.
         assert!(ask("shop", "SELECT count(*) FROM node;").is_err());
@@ -120,7 +117,7 @@ fn whoever_writes_waits_while_writes_are_held_and_reading_goes_on() {
         let mut hold = source.hold(WAIT, WAIT * 10).unwrap();
         assert_eq!(hold.tables(), 5);
         let held = source.summary().unwrap();
-        assert_eq!(server.sql("shop", "SELECT count(*) FROM node;"), "40001");
+        assert_eq!(server.sql("shop", "SELECT count(*) FROM node;"), "10001");
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| server.sql("shop", "INSERT INTO nothing VALUES (1);"));
             std::thread::sleep(Duration::from_millis(500));
@@ -189,7 +186,7 @@ fn an_account_can_be_kept_from_writing_and_be_let_again() {
         let ask = |sql| said(server.application("sf_closed", &copy.user, copy.password.reveal()), sql);
         copy.set_writable(false).unwrap();
         assert!(ask("INSERT INTO nothing VALUES (1);").is_err());
-        assert_eq!(ask("SELECT count(*) FROM node;").as_deref(), Ok("40001"));
+        assert_eq!(ask("SELECT count(*) FROM node;").as_deref(), Ok("10001"));
         copy.set_writable(false).unwrap();
         copy.set_writable(true).unwrap();
         ask("INSERT INTO nothing VALUES (1);").unwrap();

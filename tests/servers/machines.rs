@@ -10,8 +10,21 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use sitefs::database::ServerUrl;
 
+use crate::templates;
+
 /// Longer than any server takes to start or to answer here.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// Nothing here outlives a power cut.
+const SMALL_MARIADB: [&str; 4] = [
+    "--innodb-log-file-size=8M",
+    "--innodb-flush-method=nosync",
+    "--innodb-flush-log-at-trx-commit=2",
+    "--debug-no-sync",
+];
+
+const POSTGRESQL_ACCESS: &str =
+    "local all postgres peer\nlocal all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
 
 /// A server that ends with this, also when a test panics.
 pub(crate) struct Server {
@@ -29,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) listens: bool,
     /// It is on a file system of its own, of so many MiB.
     pub(crate) disk_mib: Option<u32>,
+    /// What is in it: statements of its administrator.
+    pub(crate) content: &'static str,
 }
 
 /// A directory for a server, and what is mounted there, which both end with this.
@@ -63,21 +78,25 @@ pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn program(name: &str, elsewhere: &str) -> PathBuf {
-    let found = ["/usr/sbin", "/usr/bin"].iter().map(|directory| Path::new(directory).join(name));
-    found.chain([PathBuf::from(elsewhere).join(name)]).find(|path| path.exists()).unwrap_or_else(|| {
+fn program(name: &str) -> PathBuf {
+    let mut found = ["/usr/sbin", "/usr/bin"].iter().map(|directory| Path::new(directory).join(name));
+    found.find(|path| path.exists()).unwrap_or_else(|| {
         panic!("there is no {name}: install the Debian packages mariadb-server and postgresql (scripts/test does)")
     })
 }
 
-fn postgresql(name: &str) -> PathBuf {
+/// Where PostgreSQL's own programs are. Those of these names elsewhere are scripts that look for them, which takes longer
+/// than most of what the programs are run for.
+pub(crate) fn postgresql_programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").expect("install the Debian package postgresql");
-    let newest =
-        versions.map(|version| version.unwrap().path().join("bin")).max().expect("a version is there");
-    program(name, newest.to_str().unwrap())
+    versions.map(|version| version.unwrap().path().join("bin")).max().expect("a version is there")
 }
 
-fn done(command: &mut Command) {
+fn postgresql(name: &str) -> PathBuf {
+    postgresql_programs().join(name)
+}
+
+pub(crate) fn done(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
@@ -104,20 +123,22 @@ impl Server {
 
     pub(crate) fn mariadb_with(setup: Setup) -> Server {
         let directory = Home::new(setup);
-        let data = format!("--datadir={}", directory.path().join("data").display());
         // A server that starts removes what others have in a directory for temporary tables that they share.
         fs::create_dir(directory.path().join("tables")).unwrap();
         let tables = format!("--tmpdir={}", directory.path().join("tables").display());
-        done(Command::new(program("mariadb-install-db", "")).args([
-            "--no-defaults",
-            "--user=root",
-            "--skip-test-db",
-            "--auth-root-authentication-method=socket",
-            &data,
-            &tables,
-        ]));
-        let mut command = Command::new(program("mariadbd", ""));
-        command.args(["--no-defaults", "--user=root", "--innodb-buffer-pool-size=64M", &data]);
+        let data = directory.path().join("data");
+        templates::copy((true, setup.content), &data, |template| {
+            if !setup.content.is_empty() {
+                return Server::mariadb().become_template(setup.content, template);
+            }
+            let mut make = Command::new(program("mariadb-install-db"));
+            make.args(["--no-defaults", "--user=root", "--skip-test-db", &tables]).args(SMALL_MARIADB);
+            make.arg("--auth-root-authentication-method=socket");
+            done(make.arg(format!("--datadir={}", template.display())));
+        });
+        let mut command = Command::new(program("mariadbd"));
+        command.args(["--no-defaults", "--user=root", "--innodb-buffer-pool-size=64M"]).args(SMALL_MARIADB);
+        command.arg(format!("--datadir={}", data.display()));
         let port = setup.listens.then(free_port);
         match port {
             Some(port) => command.args(["--bind-address=127.0.0.1", &format!("--port={port}")]),
@@ -145,14 +166,15 @@ impl Server {
             command
         };
         let data = top.join("data");
-        done(
-            as_postgres(postgresql("initdb"))
-                .args(["--auth=peer", "--no-sync", "-E", "UTF8", "-D"])
-                .arg(&data),
-        );
-        let access =
-            "local all postgres peer\nlocal all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
-        fs::write(data.join("pg_hba.conf"), access).unwrap();
+        templates::copy((false, setup.content), &data, |template| {
+            if !setup.content.is_empty() {
+                return Server::postgresql().become_template(setup.content, template);
+            }
+            let mut make = as_postgres(postgresql("initdb"));
+            done(make.args(["--auth=peer", "--no-sync", "--wal-segsize=1", "-E", "UTF8", "-D"]).arg(&data));
+            fs::write(data.join("pg_hba.conf"), POSTGRESQL_ACCESS).unwrap();
+            fs::rename(&data, template).unwrap();
+        });
         let mut command = as_postgres(postgresql("postgres"));
         command.arg("-D").arg(&data).arg("-k").arg(top).args(["-c", "fsync=off", "-c"]);
         let port = setup.listens.then(free_port);
@@ -161,6 +183,28 @@ impl Server {
             None => command.arg("listen_addresses="),
         };
         Server::start(directory, false, port, command)
+    }
+
+    /// MariaDB and PostgreSQL at the same time, each with the content that is for it.
+    pub(crate) fn both(
+        setup: Setup,
+        mariadb: &'static str,
+        postgresql: &'static str,
+        test: impl Fn(Server) + Sync,
+    ) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| test(Server::postgresql_with(Setup { content: postgresql, ..setup })));
+            test(Server::mariadb_with(Setup { content: mariadb, ..setup }));
+        });
+    }
+
+    /// Takes in statements, ends in an orderly way, and leaves its data.
+    fn become_template(mut self, content: &str, template: &Path) {
+        self.sql("", content);
+        let orderly = if self.is_mariadb { Signal::TERM } else { Signal::INT };
+        kill_process(Pid::from_child(&self.process), orderly).unwrap();
+        assert!(self.process.wait().unwrap().success());
+        fs::rename(self.directory.path().join("data"), template).unwrap();
     }
 
     /// The address of one of its databases.
@@ -200,7 +244,9 @@ impl Server {
             command.args((!database.is_empty()).then_some(database));
         } else {
             command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--", "psql"]);
+            command
+                .args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"])
+                .arg(postgresql("psql"));
             command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h"]).arg(self.directory.path());
             command.args(self.port.map(|port| format!("--port={port}")));
             command.args(["-d", if database.is_empty() { "postgres" } else { database }]);
@@ -211,7 +257,7 @@ impl Server {
 
     /// The program for statements, as an application.
     pub(crate) fn application(&self, database: &str, user: &str, password: &str) -> Command {
-        let mut command = Command::new(if self.is_mariadb { "mariadb" } else { "psql" });
+        let mut command = Command::new(if self.is_mariadb { "mariadb".into() } else { postgresql("psql") });
         if self.is_mariadb {
             let socket = format!("--socket={}", self.directory.path().join("socket").display());
             command.args(["--no-defaults", "--batch", "--skip-column-names", &socket]);
@@ -226,7 +272,7 @@ impl Server {
     /// The program for statements, as an application over TCP.
     pub(crate) fn application_by_tcp(&self, database: &str, user: &str, password: &str) -> Command {
         let port = format!("--port={}", self.port.expect("it listens"));
-        let mut command = Command::new(if self.is_mariadb { "mariadb" } else { "psql" });
+        let mut command = Command::new(if self.is_mariadb { "mariadb".into() } else { postgresql("psql") });
         if self.is_mariadb {
             command.args(["--no-defaults", "--batch", "--skip-column-names", "--host=127.0.0.1", &port]);
             command.arg(format!("--user={user}")).arg(database).env("MYSQL_PWD", password);
@@ -256,6 +302,9 @@ pub(crate) fn said(mut command: Command, sql: &str) -> Result<String, String> {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if self.process.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return;
+        }
         // Nothing here is worth an orderly end, but PostgreSQL has children and shared memory to take along.
         let signal = if self.is_mariadb { Signal::KILL } else { Signal::QUIT };
         let _ = kill_process(Pid::from_child(&self.process), signal);

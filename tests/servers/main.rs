@@ -7,3 +7,4 @@ mod machines;
 mod obstacles;
 mod place;
 mod sites;
+mod templates;

@@ -20,13 +20,8 @@ const POSTGRESQL: &str = "CREATE DATABASE shop;
 CREATE TABLE bulk AS SELECT x, repeat(md5(x::text), 5) AS t FROM generate_series(1, 20000) x;
 CREATE TABLE nothing (x INT, y INT);";
 
-fn both_with(setup: Setup, test: impl Fn(&Server, bool)) {
-    for (server, fixture, is_mariadb) in
-        [(Server::mariadb_with(setup), MARIADB, true), (Server::postgresql_with(setup), POSTGRESQL, false)]
-    {
-        server.sql("", fixture);
-        test(&server, is_mariadb);
-    }
+fn both_with(setup: Setup, test: impl Fn(&Server, bool) + Sync) {
+    Server::both(setup, MARIADB, POSTGRESQL, |server| test(&server, server.url("").starts_with("mariadb")));
 }
 
 /// A file with an administrator's password, as the engine has such.

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::machines::Server;
+use crate::machines::{Server, postgresql_programs};
 
 /// Longer than anything here takes; what takes longer hangs.
 const LIMIT: &str = "90";
@@ -123,11 +123,9 @@ impl Place {
             .args(["--signal=KILL", LIMIT, env!("CARGO_BIN_EXE_sitefs"), "--store"])
             .arg(self.path("store"));
         command.arg("--config").arg(self.path("config.toml")).args(arguments);
-        command
-            .env_clear()
-            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.path("programs").display()))
-            .env("TZ", "UTC")
-            .stdin(Stdio::null());
+        let (own, postgresql) = (self.path("programs"), postgresql_programs());
+        let path = format!("{}:{}:/usr/sbin:/usr/bin:/sbin:/bin", own.display(), postgresql.display());
+        command.env_clear().env("PATH", path).env("TZ", "UTC").stdin(Stdio::null());
         let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
@@ -154,7 +152,7 @@ impl Place {
     pub(crate) fn kill(&self) {
         let daemon = self.daemon.lock().unwrap().take().expect("the daemon runs");
         kill_process(daemon, Signal::KILL).unwrap();
-        while Path::new(&format!("/proc/{}/root", daemon.as_raw_nonzero())).exists() {
+        while is_alive(daemon) {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
@@ -207,6 +205,15 @@ impl Place {
         let places = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(str::to_owned);
         places.filter(|place| Path::new(place).starts_with(self.directory.path())).collect()
     }
+}
+
+/// Whether a thread of it is left: files and sockets are closed with the last one.
+fn is_alive(process: Pid) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())) else { return false };
+    threads.flatten().any(|thread| {
+        fs::read_to_string(thread.path().join("stat"))
+            .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X'])))
+    })
 }
 
 impl Drop for Place {

@@ -7,13 +7,11 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::machines::Server;
+use crate::machines::{Server, Setup};
 use crate::place::Place;
 
-fn both(test: impl Fn(&Place)) {
-    for server in [Server::mariadb(), Server::postgresql()] {
-        test(&Place::new(server));
-    }
+fn both(test: impl Fn(&Place) + Sync) {
+    Server::both(Setup::default(), "", "", |server| test(&Place::new(server)));
 }
 
 /// Connections that were open at a switch end within moments, and what they kept with them.
@@ -21,7 +19,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let since = Instant::now();
     while !holds() {
         assert!(since.elapsed() < Duration::from_secs(60), "it never comes to this: {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -381,7 +379,7 @@ fn tables_without_transactions_are_of_the_same_moment_as_the_rest() {
     place.server.sql(
         "notes",
         "CREATE TABLE aria (n INT) ENGINE=Aria; CREATE TABLE myisam (n INT) ENGINE=MyISAM; CREATE TABLE bulk AS SELECT seq, \
-         REPEAT(MD5(seq), 20) AS text FROM seq_1_to_20000;",
+         REPEAT(MD5(seq), 20) AS text FROM seq_1_to_8000;",
     );
     place.import();
     let plan = place.done(&["update", "site", "--platform", "two", "--dry-run"]).to_string();
