@@ -59,6 +59,17 @@ pub(crate) fn check(place: &Place, ledger: &Ledger, cut: u64, numbers: &mut Numb
         let is_possible = found.as_ref().is_ok_and(|found| possible.contains(&Some(found.clone())));
         faults.unless(is_any || is_possible, || format!("{key} is {found:?}, may be {possible:?}"));
     }
+    let possible = ledger.possible("read-only", cut);
+    faults.unless(possible != [Some("on".to_owned())] || is_read_only(place), || {
+        "the site takes writes and was made read-only".to_owned()
+    });
+    let platforms = place.sitefs(&["platform", "list"]).answer();
+    let found = platforms.map(|list| names(&list["platforms"], "platform").contains(&"three".to_owned()));
+    let is_possible =
+        |found: bool| ledger.possible("platform", cut).contains(&found.then(|| "three".to_owned()));
+    faults.unless(found.as_ref().is_ok_and(|found| is_possible(*found)), || {
+        format!("platform three: {found:?}")
+    });
     check_files(place, ledger, cut, &mut faults);
     check_sequence(place, ledger, cut, &mut faults);
     check_snapshots(place, ledger, cut, numbers, &mut faults);
@@ -95,11 +106,26 @@ pub(crate) fn settle(place: &Place, ledger: &mut Ledger, position: u64) {
         let is_there = sites.iter().any(|site| *site == key["clone:".len()..]);
         ledger.found(&key, is_there.then(|| "clone".to_owned()), position);
     }
+    if is_read_only(place) {
+        // On a full disk it stays so.
+        let _ = place.sitefs(&["readonly", "shop", "off"]);
+    }
+    ledger.found("read-only", is_read_only(place).then(|| "on".to_owned()), position);
+    let platforms = names(&place.done(&["platform", "list"])["platforms"], "platform");
+    ledger.found("platform", platforms.contains(&"three".to_owned()).then(|| "three".to_owned()), position);
     let listed = names(&place.done(&["log", "shop"])["snapshots"], "id");
     ledger.found_snapshots(&listed.into_iter().collect());
     ledger.found("live", Some(live(place).unwrap()), position);
     ledger.found("rows", Some(place.rows().unwrap()), position);
     ledger.found_sequence(sequence(place).unwrap(), position);
+}
+
+/// Whether code and database refuse writes.
+fn is_read_only(place: &Place) -> bool {
+    let probe = place.site("probe");
+    let written = fs::write(&probe, "");
+    let _ = fs::remove_file(&probe);
+    written.is_err_and(|error| error.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
 }
 
 fn names(list: &Value, field: &str) -> Vec<String> {

@@ -44,7 +44,10 @@ impl Mounted {
             let options = "nodiscard,lazy_itable_init=0,lazy_journal_init=0";
             // Blocks as on larger disks: in blocks of 1 KiB, of which four files share a page, a page that cannot be
             // read would be three files' more than the test means.
-            run("mkfs.ext4", &["-q", "-b", "4096", "-J", "size=4", "-m", "0", "-E", options, &device]);
+            run(
+                "mkfs.ext4",
+                &["-q", "-b", "4096", "-J", "size=4", "-m", "0", "-N", "3000", "-E", options, &device],
+            );
         }
         let mounted =
             Command::new("mount").args(["-t", "ext4", "-o", "nodiscard", &device]).arg(point).status();

@@ -5,7 +5,8 @@
 //! what must be there afterwards.
 //!
 //! Each run prints its seed. These tests take a minute or two; more is done with
-//! `SITEFS_TEST_CUTS=600`, `SITEFS_TEST_KILLS=300` and so on, and with a seed of one's own: `SITEFS_TEST_SEED=1`.
+//! `SITEFS_TEST_CUTS=600`, `SITEFS_TEST_KILLS=300`, `SITEFS_TEST_FULL_GROWTH=65536` (bytes) and so on, and with a seed of
+//! one's own: `SITEFS_TEST_SEED=1`.
 
 #![allow(
     clippy::unwrap_used,

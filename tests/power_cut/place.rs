@@ -1,7 +1,7 @@
 //! A daemon that serves a store on a disk of the test's choice, with two platforms and a site.
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Longer than anything here takes; what takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// How much memory a disk of a test may need, with its recording.
 const MEMORY_BYTES_MIN: u64 = 2 << 30;
@@ -59,8 +59,12 @@ pub(crate) struct Ran {
 impl Ran {
     /// The answer; what went wrong if something did.
     pub(crate) fn answer(&self) -> Result<Value, String> {
+        self.success().map(|()| serde_json::from_str(&self.stdout).unwrap())
+    }
+
+    fn success(&self) -> Result<(), String> {
         match self.exit {
-            0 => Ok(serde_json::from_str(&self.stdout).unwrap()),
+            0 => Ok(()),
             exit => Err(format!("exit code {exit}: {}{}", self.stdout, self.stderr)),
         }
     }
@@ -83,7 +87,15 @@ impl Place {
     fn below(directory: &Path) -> Place {
         let place = Place { directory: tempfile::tempdir_in(directory).unwrap(), daemon: Cell::default() };
         fs::set_permissions(place.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        for name in ["disk", "recipes", "recording", "original/files", "original/database", "built/modules"] {
+        for name in [
+            "disk",
+            "recipes",
+            "recording",
+            "streams",
+            "original/files",
+            "original/database",
+            "built/modules",
+        ] {
             fs::create_dir_all(place.path(name)).unwrap();
         }
         fs::write(place.path("recipes/notes.toml"), RECIPE).unwrap();
@@ -93,7 +105,7 @@ impl Place {
             place.path("root")
         );
         fs::write(place.path("config.toml"), config).unwrap();
-        for name in ["one", "two"] {
+        for name in ["one", "two", "three"] {
             let platform = place.path("platforms").join(name);
             fs::create_dir_all(platform.join("web/sites/all")).unwrap();
             fs::write(platform.join("web/index.php"), format!("<?php // {name}")).unwrap();
@@ -116,14 +128,13 @@ impl Place {
 
     /// Starts a command; [`Place::end`] waits for it.
     pub(crate) fn begin(&self, arguments: &[&str]) -> Child {
-        Command::new("timeout")
-            .args([
-                "--signal=KILL",
-                &LIMIT.as_secs().to_string(),
-                env!("CARGO_BIN_EXE_sitefs"),
-                "--json",
-                "--store",
-            ])
+        self.command(arguments).arg("--json").spawn().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command
+            .args(["--signal=KILL", &LIMIT.as_secs().to_string(), env!("CARGO_BIN_EXE_sitefs"), "--store"])
             .arg(self.path("disk/store"))
             .arg("--config")
             .arg(self.path("config.toml"))
@@ -133,9 +144,29 @@ impl Place {
             .env("TZ", "UTC")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Writes a snapshot to a file that is not on the store's disk.
+    pub(crate) fn send(&self, id: &str) -> Result<(), String> {
+        let stream = File::create(self.stream(id)).unwrap();
+        let snapshot = format!("shop@{id}");
+        let sent = self.command(&["send", &snapshot]).stdout(stream).spawn().unwrap();
+        Place::end(sent).success()
+    }
+
+    /// Takes it in.
+    pub(crate) fn receive(&self, id: &str, tag: Option<&str>) -> Result<(), String> {
+        let stream = File::open(self.stream(id)).unwrap();
+        let mut arguments = vec!["receive"];
+        arguments.extend(tag.iter().flat_map(|tag| ["--tag", tag]));
+        let received = self.command(&arguments).stdin(stream).spawn().unwrap();
+        Place::end(received).success()
+    }
+
+    fn stream(&self, id: &str) -> PathBuf {
+        self.path("streams").join(id)
     }
 
     /// Waits for a command. What it says must fit into a pipe, if it is not waited for at once.

@@ -1,21 +1,82 @@
 //! What sites and administrators do, in random order, and what of it was acknowledged.
 
+mod administration;
+
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::check;
-use crate::ledger::{Ledger, Snapshot};
+use crate::ledger::Ledger;
 use crate::numbers::Numbers;
 use crate::place::{Place, Synchronous, sqlite_with};
 
 /// How many different names files are saved under.
 const NAMES: u64 = 12;
 
-/// How many things are done while space is reclaimed.
-const STEPS_BESIDE_GC: usize = 4;
+/// What can be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Save,
+    MakeDirectory,
+    WriteLoosely,
+    Rename,
+    Remove,
+    Insert,
+    Snapshot,
+    CloneOrRemove,
+    Deploy,
+    SwitchBack,
+    Update,
+    UpdateInPlace,
+    Prune,
+    Collect,
+    ReadOnly,
+    Restore,
+    Platform,
+    Send,
+    Receive,
+    Rest,
+}
+
+impl Step {
+    /// What visitors and applications do, with how often.
+    const OF_THE_SITE: [(Step, u64); 6] = [
+        (Step::Save, 28),
+        (Step::MakeDirectory, 14),
+        (Step::WriteLoosely, 10),
+        (Step::Rename, 7),
+        (Step::Remove, 5),
+        (Step::Insert, 10),
+    ];
+
+    /// All that is done, with how often.
+    pub(crate) const OFTEN: [(Step, u64); 20] = [
+        (Step::Save, 28),
+        (Step::MakeDirectory, 14),
+        (Step::WriteLoosely, 10),
+        (Step::Rename, 7),
+        (Step::Remove, 5),
+        (Step::Insert, 10),
+        (Step::Snapshot, 6),
+        (Step::CloneOrRemove, 3),
+        (Step::Deploy, 3),
+        (Step::SwitchBack, 2),
+        (Step::Update, 2),
+        (Step::UpdateInPlace, 2),
+        (Step::Prune, 3),
+        (Step::Collect, 4),
+        (Step::ReadOnly, 2),
+        (Step::Restore, 2),
+        (Step::Platform, 2),
+        (Step::Send, 2),
+        (Step::Receive, 2),
+        (Step::Rest, 3),
+    ];
+}
 
 /// What is done to a place.
 pub(crate) struct Workload<'a> {
@@ -25,6 +86,8 @@ pub(crate) struct Workload<'a> {
     numbers: Numbers,
     pub(crate) ledger: Ledger,
     count: u64,
+    /// Snapshots that were sent, with the saved files in them; the streams are in the place.
+    sent: Vec<(String, BTreeMap<String, String>)>,
     /// How transactions are committed.
     pub(crate) synchronous: Synchronous,
 }
@@ -69,6 +132,7 @@ impl<'a> Workload<'a> {
             numbers: Numbers::new(seed),
             ledger: Ledger::default(),
             count: 0,
+            sent: Vec::new(),
             synchronous: Synchronous::Extra,
         };
         workload.set_up().unwrap();
@@ -100,6 +164,13 @@ impl<'a> Workload<'a> {
     /// What is wrong with all that was done until now.
     pub(crate) fn faults(&self, numbers: &mut Numbers) -> Vec<String> {
         check::check(self.place, &self.ledger, self.at(), numbers).0
+    }
+
+    /// Something of each kind is there, so that there is no step without anything to do.
+    pub(crate) fn begin_with_everything(&mut self) {
+        for step in [Step::Save, Step::Save, Step::Save, Step::Insert, Step::Snapshot, Step::Send] {
+            self.take(step).unwrap();
+        }
     }
 
     /// What of it cannot be read, or is not what it must be.
@@ -142,35 +213,51 @@ impl<'a> Workload<'a> {
 
     /// Does one thing. An error is what an application or the caller of a command was told.
     pub(crate) fn step(&mut self) -> Done {
+        let step = self.any_of(&Step::OFTEN);
+        self.take(step)
+    }
+
+    /// Chooses a step, each as often as its weight says.
+    fn any_of(&mut self, weights: &[(Step, u64)]) -> Step {
+        let mut rest = self.numbers.below(weights.iter().map(|(_, weight)| weight).sum());
+        let chosen = weights.iter().find(|(_, weight)| {
+            let is_chosen = rest < *weight;
+            rest = rest.saturating_sub(*weight);
+            is_chosen
+        });
+        chosen.expect("the number is below the sum of the weights").0
+    }
+
+    /// Does this.
+    pub(crate) fn take(&mut self, step: Step) -> Done {
         self.count += 1;
-        match self.numbers.below(100) {
-            below @ 0..74 => self.step_of_the_site(below),
-            74..80 => self.snapshot(),
-            80..83 => self.clone_or_remove(),
-            83..86 => self.switch(&["deploy", "shop", self.place.path("built").to_str().unwrap()]),
-            86..88 if self.ledger.current("live") != Some("1".to_owned()) => {
+        match step {
+            Step::Save => self.save(),
+            Step::MakeDirectory => self.make_directory(),
+            Step::WriteLoosely => self.write_loosely(),
+            Step::Rename => self.rename(),
+            Step::Remove => self.remove(),
+            Step::Insert => self.insert(),
+            Step::Snapshot => self.snapshot(),
+            Step::CloneOrRemove => self.clone_or_remove(),
+            Step::Deploy => self.switch(&["deploy", "shop", self.place.path("built").to_str().unwrap()]),
+            Step::SwitchBack if self.ledger.current("live") != Some("1".to_owned()) => {
                 self.switch(&["rollback", "shop"])
             }
-            86..88 => self.switch(&["cutover", "shop", "--to", "shop@live"]),
-            88..90 => self.update(),
-            90..93 => self.prune(),
-            93..97 => self.collect(),
-            _ => {
+            Step::SwitchBack => self.switch(&["cutover", "shop", "--to", "shop@live"]),
+            Step::Update => self.update("switch"),
+            Step::UpdateInPlace => self.update("in-place"),
+            Step::Prune => self.prune(),
+            Step::Collect => self.collect(),
+            Step::ReadOnly => self.read_only(),
+            Step::Restore => self.restore(),
+            Step::Platform => self.add_or_remove_platform(),
+            Step::Send => self.send(),
+            Step::Receive => self.receive(),
+            Step::Rest => {
                 std::thread::sleep(Duration::from_millis(self.numbers.below(1200)));
                 Ok(())
             }
-        }
-    }
-
-    /// Does one of the things that visitors and applications do; `number` is below 74.
-    fn step_of_the_site(&mut self, number: u64) -> Done {
-        match number {
-            0..28 => self.save(),
-            28..42 => self.make_directory(),
-            42..52 => self.write_loosely(),
-            52..59 => self.rename(),
-            59..64 => self.remove(),
-            _ => self.insert(),
         }
     }
 
@@ -192,6 +279,13 @@ impl<'a> Workload<'a> {
         fs::rename(&new, directory.join(&name)).map_err(text)?;
         sync_directory(&directory)?;
         self.acknowledge(&format!("file:{name}"));
+        Ok(())
+    }
+
+    /// Makes everything durable that was done among the uploads.
+    pub(crate) fn sync(&mut self) -> Done {
+        sync_directory(&self.place.site("files"))?;
+        self.ledger.synced(self.at());
         Ok(())
     }
 
@@ -263,84 +357,6 @@ impl<'a> Workload<'a> {
         let database = self.place.site("database/site.sqlite");
         sqlite_with(self.synchronous, &database, &format!("insert into note values ('{row}')"))?;
         self.ledger.acknowledge("rows", self.at());
-        Ok(())
-    }
-
-    fn snapshot(&mut self) -> Done {
-        let tag = (self.numbers.below(4) == 0).then(|| format!("tag{}", self.count));
-        let mut arguments = vec!["snapshot", "shop"];
-        arguments.extend(tag.iter().flat_map(|tag| ["--tag", tag]));
-        let taken = self.place.sitefs(&arguments).answer()?;
-        let id = taken["snapshot"]["id"].as_str().unwrap().to_owned();
-        let files = self.ledger.present("file:");
-        self.ledger.snapshots.push(Snapshot {
-            id,
-            acknowledged: self.at(),
-            files,
-            is_tagged: tag.is_some(),
-            removal_begun: None,
-            removed: None,
-        });
-        Ok(())
-    }
-
-    /// Removes all snapshots but the newest and those with a tag.
-    fn prune(&mut self) -> Done {
-        self.ledger.begin_removal(self.at());
-        let pruned = self.place.sitefs(&["prune", "shop", "--keep-hourly", "1"]).answer()?;
-        let kept = pruned["snapshots"].as_array().unwrap().iter();
-        let kept = kept.filter(|snapshot| !snapshot["kept_as"].as_array().unwrap().is_empty());
-        let kept = kept.map(|snapshot| snapshot["id"].as_str().unwrap().to_owned()).collect();
-        self.ledger.removed_but(&kept, self.at());
-        Ok(())
-    }
-
-    /// Reclaims space while the site goes on.
-    fn collect(&mut self) -> Done {
-        let collecting = self.place.begin(&["gc"]);
-        let mut done = Ok(());
-        for _ in 0..STEPS_BESIDE_GC {
-            self.count += 1;
-            let number = self.numbers.below(74);
-            done = done.and_then(|()| self.step_of_the_site(number));
-        }
-        let collected = Place::end(collecting).answer();
-        done.and(collected.map(|_| ()))
-    }
-
-    fn clone_or_remove(&mut self) -> Done {
-        let name = format!("test{}", self.numbers.below(2));
-        let key = format!("clone:{name}");
-        let is_there = self.ledger.current(&key).is_some();
-        self.ledger.begin(&key, (!is_there).then(|| "clone".to_owned()), self.at());
-        if is_there {
-            self.place.sitefs(&["site", "remove", &name]).answer()?;
-        } else {
-            self.place.sitefs(&["clone", "shop", &name]).answer()?;
-        }
-        self.ledger.acknowledge(&key, self.at());
-        Ok(())
-    }
-
-    fn update(&mut self) -> Done {
-        let target = fs::read_link(self.place.path("root/live/shop")).map_err(text)?;
-        let other = if target.to_string_lossy().contains("/platforms/one") { "two" } else { "one" };
-        self.switch(&["update", "shop", "--platform", other])
-    }
-
-    /// Runs a command that makes another generation live.
-    fn switch(&mut self, arguments: &[&str]) -> Done {
-        let begun = self.at();
-        // Where it leads to is only known afterwards; a cut in between may come before or after the switch.
-        for name in ["live", "rows"] {
-            self.ledger.begin(name, Some("unknown".to_owned()), begun);
-        }
-        self.place.sitefs(arguments).answer()?;
-        let position = self.at();
-        for (name, value) in [("live", live(self.place)?), ("rows", self.place.rows()?)] {
-            self.ledger.begin(name, Some(value), begun);
-            self.ledger.acknowledge(name, position);
-        }
         Ok(())
     }
 }
