@@ -81,7 +81,7 @@ drop_caches() {
   echo 3 >/proc/sys/vm/drop_caches
 }
 
-# memory_of_daemon KEY: VmRSS or VmHWM of the sitefs daemon, in bytes.
+# memory_of_daemon KEY: VmRSS or VmHWM of the sitefs daemon that is spoken to, in bytes.
 memory_of_daemon() {
-  awk -v key="$1:" '$1 == key { print $2 * 1024 }' "/proc/$(<"$WORK/daemon/run/sitefs.pid")/status"
+  awk -v key="$1:" '$1 == key { print $2 * 1024 }' "/proc/$(<"$SITEFS_DIRECTORY/run/sitefs.pid")/status"
 }
