@@ -132,10 +132,11 @@ fn kill_in(site: &Site<'_>, plan: &Plan, (place, step): (usize, &Step), in_comma
     if let Some(blocked) = site.place.paused() {
         assert!(!runs(blocked), "a command of {} goes on under the next daemon", step.name);
     }
-    if update.last == plan.count() && exit == 0 {
+    let (state, at) = site.run();
+    // The kill may have come between the end of the run and its answer.
+    if update.last == plan.count() && (exit == 0 || state == "done") {
         return Killed { notes, place: plan.count() + 1, is_switched: true };
     }
-    let (state, at) = site.run();
     assert_eq!(state, "interrupted", "{}: {at}\n{}", step.name, update.told);
     let is_switched = site.platform() == "two";
     assert!(place >= plan.stays || update.last > place || !is_switched, "switched in {}", step.name);
