@@ -315,11 +315,12 @@ fn a_mapping_is_written_through(passthrough: bool) {
     fs::write(&path, noise(100_000)).unwrap();
     let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
     File::open(&path).unwrap().set_modified(old).unwrap();
-    let script = "import mmap, sys\n\
+    let script = "import mmap, os, sys\n\
         with open(sys.argv[1], 'r+b') as file:\n\
         \x20   mapping = mmap.mmap(file.fileno(), 0)\n\
         \x20   mapping[50000:50005] = b'hello'\n\
         \x20   mapping.flush()\n\
+        \x20   assert os.stat(sys.argv[1]).st_mtime > 1000000000\n\
         \x20   assert mapping[49999:50000] != b''\n";
     let Ok(output) = Command::new("python3").args(["-c", script]).arg(&path).output() else {
         eprintln!("skipped: there is no python3 to map a file with");

@@ -21,14 +21,14 @@ use super::opening::Opened;
 use super::reply::{self, GENERATION, Reply, answer, answer_found};
 use super::session::{SessionOptions, TTL, configure};
 use super::{convert, listing};
-use crate::live::{FileSystem, Handle, Invalidation, SetAttributes};
+use crate::live::{FileSystem, Handle, SetAttributes};
 
 /// What the kernel calls.
 pub(super) struct Adapter {
     pub(super) filesystem: Arc<FileSystem>,
     pub(super) backings: Backings,
     pub(super) options: SessionOptions,
-    invalidator: Arc<Invalidator>,
+    pub(super) invalidator: Arc<Invalidator>,
     follow: Follow,
 }
 
@@ -196,7 +196,12 @@ impl Filesystem for Adapter {
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.follow.note(request.pid());
         let result = answer_found("open", node, |node| {
-            self.open_node(node, convert::open_mode(flags), |file| reply.open_backing(file))
+            let mode = convert::open_mode(flags);
+            let opened = self.open_node(node, mode, |file| reply.open_backing(file))?;
+            if mode.truncate {
+                self.clear_privileges(request, node);
+            }
+            Ok(opened)
         });
         match result {
             Ok(Opened { handle, backing: Some(id) }) => {
@@ -279,7 +284,12 @@ impl Filesystem for Adapter {
         // What comes from a mapping has its place, and any handle of the file.
         let from_mapping = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let append = convert::has(flags, OFlags::APPEND) && !from_mapping;
-        reply.with("write", node, |node| self.filesystem.write(node, Handle(handle.0), offset, data, append));
+        reply.with("write", node, |node| {
+            if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+                self.clear_privileges(request, node);
+            }
+            self.filesystem.write(node, Handle(handle.0), offset, data, append)
+        });
     }
 
     fn flush(
@@ -304,16 +314,7 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let handle = Handle(handle.0);
-        reply.with("release", node, |node| {
-            let was_written = self.backings.release(node, handle);
-            let result = self.filesystem.release(node, handle);
-            if was_written {
-                // The kernel sees its own writes, but not what was written through a mapping of the backing file.
-                self.invalidator.invalidate_soon(Invalidation::Attributes(node));
-            }
-            result
-        });
+        reply.with("release", node, |node| self.release_node(node, Handle(handle.0)));
     }
 
     fn fsync(
@@ -324,7 +325,7 @@ impl Filesystem for Adapter {
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        reply.with("fsync", node, |node| self.filesystem.sync(node, Handle(handle.0), data_only));
+        reply.with("fsync", node, |node| self.sync_node(node, Handle(handle.0), data_only));
     }
 
     fn opendir(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -417,7 +418,7 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _request: &Request,
+        request: &Request,
         node: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -426,6 +427,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         reply.with("fallocate", node, |node| {
+            self.clear_privileges(request, node);
             self.filesystem.allocate(node, Handle(handle.0), offset, length, mode.cast_unsigned())
         });
     }
@@ -469,6 +471,7 @@ impl Filesystem for Adapter {
     ) {
         self.follow.note(request.pid());
         reply.with("copy_file_range", to, |to| {
+            self.clear_privileges(request, to);
             let from = (convert::node(from), Handle(from_handle.0), from_offset);
             self.filesystem.copy_range((to, Handle(to_handle.0), to_offset), from, length)
         });

@@ -44,14 +44,20 @@ impl Backings {
         Ok(id)
     }
 
-    /// Takes an open out; whether it was the last one of a node that may have been written past this program.
+    /// Whether a node may be written past this program now.
+    pub(super) fn is_written(&self, node: NodeId) -> bool {
+        self.of_nodes.lock().get(&node).is_some_and(|backing| backing.writable)
+    }
+
+    /// Takes an open out; whether the node may have been written past this program meanwhile.
     pub(super) fn release(&self, node: NodeId, handle: Handle) -> bool {
         let mut of_nodes = self.of_nodes.lock();
         let Some(backing) = of_nodes.get_mut(&node) else { return false };
+        let writable = backing.writable;
         backing.handles.remove(&handle);
-        if !backing.handles.is_empty() {
-            return false;
+        if backing.handles.is_empty() {
+            of_nodes.remove(&node);
         }
-        of_nodes.remove(&node).is_some_and(|backing| backing.writable)
+        writable
     }
 }

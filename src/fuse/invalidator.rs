@@ -1,33 +1,29 @@
-//! Tells the kernel what to forget, from a thread of its own.
+//! Tells the kernel what to forget: from a thread of its own, because the kernel may wait for calls that are being
+//! answered; and attributes of an open file at once.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use fuser::{INodeNo, Notifier};
 use parking_lot::{Condvar, Mutex};
 
-use crate::live::{Invalidation, Invalidations};
-
-/// How long what is not urgent waits for more of its kind: the thread is not woken for each small file.
-const GATHERING_TIME: Duration = Duration::from_millis(20);
+use crate::live::{Invalidation, Invalidations, NodeId};
 
 /// The queue of what the kernel must forget. Anyone may add to it; only its thread waits for the kernel.
 #[derive(Default)]
 pub(super) struct Invalidator {
     state: Mutex<State>,
     changed: Condvar,
+    notifier: OnceLock<Notifier>,
 }
 
 #[derive(Default)]
 struct State {
     queue: VecDeque<Invalidation>,
-    /// Somebody waits for the queue to be sent, or something in it is urgent.
-    urgent: bool,
     /// How many were added, and how many of them the kernel has taken.
     added: u64,
     done: u64,
@@ -38,6 +34,7 @@ impl Invalidator {
     /// Starts the thread, which ends after [`Invalidator::close`].
     pub(super) fn start(self: &Arc<Self>, notifier: Notifier) -> io::Result<JoinHandle<()>> {
         let invalidator = Arc::clone(self);
+        let _ = self.notifier.set(notifier.clone());
         std::thread::Builder::new().name("invalidator".to_owned()).spawn(move || invalidator.run(&notifier))
     }
 
@@ -45,22 +42,19 @@ impl Invalidator {
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        state.urgent = true;
         state.queue.clear();
         state.done = state.added;
         self.changed.notify_all();
     }
 
-    /// As [`Invalidations::invalidate`], for what need not be seen at once.
-    pub(super) fn invalidate_soon(&self, invalidation: Invalidation) {
-        let mut state = self.state.lock();
-        if !state.closed {
-            state.queue.push_back(invalidation);
-            state.added += 1;
-            // Otherwise the thread is gathering already.
-            if state.queue.len() == 1 {
-                self.changed.notify_all();
-            }
+    /// Has the kernel ask for a node's attributes when it next needs them. Only while a call is answered for which the
+    /// kernel holds the node (every one that names an open file): it then waits for nothing to take this.
+    pub(super) fn forget_attributes(&self, node: NodeId) {
+        // Nothing is asked before the session has begun.
+        let Some(notifier) = self.notifier.get() else { return };
+        // An offset of -1 is "no pages".
+        if let Err(error) = notifier.inval_inode(INodeNo(node.0), -1, 0) {
+            log::debug!("the kernel keeps the attributes of node {:#x}: {error}", node.0);
         }
     }
 
@@ -74,9 +68,6 @@ impl Invalidator {
                 self.changed.wait(&mut state);
                 continue;
             }
-            let deadline = Instant::now() + GATHERING_TIME;
-            while !state.urgent && !self.changed.wait_until(&mut state, deadline).timed_out() {}
-            state.urgent = false;
             let batch = std::mem::take(&mut state.queue);
             let until = state.added;
             parking_lot::MutexGuard::unlocked(&mut state, || {
@@ -98,7 +89,6 @@ impl Invalidations for Invalidator {
         if !state.closed {
             state.queue.push_back(invalidation);
             state.added += 1;
-            state.urgent = true;
             self.changed.notify_all();
         }
     }
@@ -106,10 +96,6 @@ impl Invalidations for Invalidator {
     fn flush(&self) {
         let mut state = self.state.lock();
         let until = state.added;
-        if state.done < until {
-            state.urgent = true;
-            self.changed.notify_all();
-        }
         while state.done < until {
             self.changed.wait(&mut state);
         }
@@ -119,9 +105,8 @@ impl Invalidations for Invalidator {
 /// Sends one. That the kernel knows nothing of it (ENOENT) is no error; the others mean that the mount has ended.
 fn send(notifier: &Notifier, invalidation: &Invalidation) -> io::Result<()> {
     match invalidation {
-        // A length of 0 is "to the end"; an offset of -1 is "no pages".
+        // A length of 0 is "to the end".
         Invalidation::Node(node) => notifier.inval_inode(INodeNo(node.0), 0, 0),
-        Invalidation::Attributes(node) => notifier.inval_inode(INodeNo(node.0), -1, 0),
         Invalidation::Entry { parent, name } => {
             notifier.inval_entry(INodeNo(parent.0), OsStr::from_bytes(name))
         }

@@ -1,10 +1,10 @@
-//! Opening files: served by this program, or by the kernel past it.
+//! Opening and closing files: served by this program, or by the kernel past it.
 
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use fuser::{BackingId, OpenFlags};
+use fuser::{BackingId, OpenFlags, Request};
 use rustix::fs::OFlags;
 
 use super::adapter::Adapter;
@@ -88,6 +88,41 @@ impl Adapter {
                 Ok((self.filesystem.attributes(found.id)?, opened))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Makes an open file durable.
+    pub(super) fn sync_node(&self, node: NodeId, handle: Handle, data_only: bool) -> Result<(), LiveError> {
+        let result = self.filesystem.sync(node, handle, data_only);
+        if self.backings.is_written(node) {
+            // An msync: what was written through a mapping has changed the file's time by now.
+            self.invalidator.forget_attributes(node);
+        }
+        result
+    }
+
+    /// Ends an open.
+    pub(super) fn release_node(&self, node: NodeId, handle: Handle) -> Result<(), LiveError> {
+        let was_written = self.backings.release(node, handle);
+        let result = self.filesystem.release(node, handle);
+        if was_written {
+            // The kernel sees its own writes, but not what was written through a mapping of the backing file.
+            self.invalidator.forget_attributes(node);
+        }
+        result
+    }
+
+    /// Takes set-user-id and set-group-id from a file whose content is being changed, unless by root. The kernel leaves
+    /// this to the program, and goes on showing what it knew of the mode. A failure costs that alone: the mount is
+    /// `nosuid`.
+    pub(super) fn clear_privileges(&self, request: &Request, node: NodeId) {
+        if request.uid() == 0 {
+            return;
+        }
+        match self.filesystem.clear_privileges(node) {
+            Ok(true) => self.invalidator.forget_attributes(node),
+            Ok(false) => {}
+            Err(error) => log::debug!("set-user-id stays on node {:#x}: {error}", node.0),
         }
     }
 }

@@ -261,7 +261,6 @@ pub(super) fn configure(options: &mut SessionOptions, config: &mut KernelConfig)
         (InitFlags::FUSE_ATOMIC_O_TRUNC, "opening and emptying in one call"),
         (InitFlags::FUSE_HANDLE_KILLPRIV_V2, "leaving set-user-id to the program"),
         (InitFlags::FUSE_NO_OPENDIR_SUPPORT, "listing without opening"),
-        (InitFlags::FUSE_ASYNC_DIO, "direct input and output at once"),
         (InitFlags::FUSE_EXPORT_SUPPORT, "finding nodes by file handles"),
     ] {
         if config.add_capabilities(feature).is_err() {

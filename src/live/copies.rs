@@ -42,8 +42,7 @@ pub(super) struct Copied {
 
 impl Volume {
     /// Copies up to `length` bytes at `from_offset` of a file that `source` has open to `offset` of one that is open
-    /// here; returns how many. As everywhere they may be fewer, and none at the end of the source alone. Set-user-id and
-    /// set-group-id are cleared.
+    /// here; returns how many. As everywhere they may be fewer, and none at the end of the source alone.
     pub fn copy_range(
         &self,
         handle: Handle,
@@ -61,7 +60,6 @@ impl Volume {
         let (local, file, copied) = {
             let mut state = self.lock();
             let (local, file) = self.written(&mut state, handle)?;
-            self.clear_privileges(&mut state, local)?;
             let write_only = !self.opened(&state, handle)?.read;
             let node = self.node(&mut state, local)?;
             let copied = match &bytes {

@@ -49,8 +49,6 @@ pub struct OpenedFile {
 pub enum Invalidation {
     /// Attributes and pages of a node; of a directory its listing.
     Node(NodeId),
-    /// The attributes of a node alone.
-    Attributes(NodeId),
     /// A name in a directory, with what the kernel believes of it (negative entries too).
     Entry {
         /// The directory.
@@ -321,6 +319,11 @@ impl FileSystem {
         append: bool,
     ) -> Result<usize, LiveError> {
         self.changing(node)?.volume.write(handle, offset, data, append)
+    }
+
+    /// As [`Volume::clear_privileges`].
+    pub fn clear_privileges(&self, node: NodeId) -> Result<bool, LiveError> {
+        self.changing(node)?.volume.clear_privileges(node)
     }
 
     /// As [`Volume::copy_range`], between volumes too.

@@ -17,7 +17,6 @@ use rustix::io::{Errno, ReadWriteFlags};
 use super::commit::Ticket;
 use super::filesystem::{OpenedFile, Served};
 use super::node::{Body, Node};
-use super::settings::without_privileges;
 use super::state::{OpenHandle, State};
 use super::upper::{self, facts, failed};
 use super::{Handle, LiveError, NodeId, OpenMode, Volume};
@@ -77,7 +76,6 @@ impl Volume {
             let node = self.node(&mut state, local)?;
             let now = Timestamp::now();
             (node.modified, node.changed) = (now, now);
-            node.mode = without_privileges(node.mode);
             if let Body::Upper(upper) = &mut node.body {
                 upper.emptied = true;
                 (upper.size, upper.blocks) = (0, Some(0));
@@ -98,10 +96,6 @@ impl Volume {
         if mode.write {
             let node = self.node(&mut state, local)?;
             node.open.writers += 1;
-            if matches!(opened.served, Served::Backing(_)) {
-                // Nobody will tell of the first write.
-                node.mode = without_privileges(node.mode);
-            }
             if let Body::Upper(upper) = &mut node.body {
                 upper.written = true;
                 upper.stored = None;
@@ -190,13 +184,12 @@ impl Volume {
     }
 
     /// Writes at `offset` (at the end when `append`); returns how many bytes: all of them, unless the disk is full
-    /// after some. Set-user-id and set-group-id are cleared.
+    /// after some.
     pub fn write(&self, handle: Handle, offset: u64, data: &[u8], append: bool) -> Result<usize, LiveError> {
         let _changing = self.begin_unchecked();
         let file = {
             let mut state = self.lock();
             let (local, file) = self.written(&mut state, handle)?;
-            self.clear_privileges(&mut state, local)?;
             self.node(&mut state, local)?.forget_copy(&file)?;
             file
         };
@@ -217,18 +210,6 @@ impl Volume {
             }
         }
         Ok(done)
-    }
-
-    pub(super) fn clear_privileges(&self, state: &mut State, local: u64) -> Result<(), LiveError> {
-        let node = self.node(state, local)?;
-        if node.mode != without_privileges(node.mode) {
-            self.prepare(state, local)?;
-            let node = self.node(state, local)?;
-            node.mode = without_privileges(node.mode);
-            node.changed = Timestamp::now();
-            state.touch(local);
-        }
-        Ok(())
     }
 
     /// Allocates, extends or punches: `mode` as in fallocate(2), 0 or KEEP_SIZE or PUNCH_HOLE|KEEP_SIZE or

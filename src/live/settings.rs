@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::node::Body;
+use super::node::{Body, Node};
 use super::state::State;
 use super::upper::{self, facts, failed};
 use super::{LiveError, NodeAttributes, NodeId, SetAttributes, TimeChange, Volume, XattrMode, access_list};
@@ -85,6 +85,24 @@ impl Volume {
         node.changed = now;
         state.touch(local);
         self.attributes_of(&mut state, local)
+    }
+
+    /// Clears set-user-id and set-group-id as ext4 does when somebody without privilege changes the content; whether
+    /// there was anything to clear. To be called for each such change but those by [`Volume::set_attributes`].
+    pub fn clear_privileges(&self, node: NodeId) -> Result<bool, LiveError> {
+        let local = node.local();
+        let unchanged = |node: &Node| node.mode == without_privileges(node.mode);
+        if unchanged(self.node(&mut self.lock(), local)?) {
+            return Ok(false);
+        }
+        let _changing = self.begin_unchecked();
+        let mut state = self.lock();
+        self.prepare(&mut state, local)?;
+        let node = self.node(&mut state, local)?;
+        node.mode = without_privileges(node.mode);
+        node.changed = Timestamp::now();
+        state.touch(local);
+        Ok(true)
     }
 
     /// Gives a file another size; returns with the state locked.

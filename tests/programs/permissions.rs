@@ -1,10 +1,11 @@
 //! What other users may do, here and in snapshots and clones.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
+use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::both_ways;
@@ -12,8 +13,10 @@ use crate::common::{Served, as_nobody};
 
 both_ways!(privileges_go_with_a_change);
 
+/// The mode when it alone is asked for: of that the kernel may believe to know it.
 fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().mode() & 0o7777
+    let found = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), StatxFlags::MODE).unwrap();
+    u32::from(found.stx_mode) & 0o7777
 }
 
 fn privileges_go_with_a_change(passthrough: bool) {
@@ -31,6 +34,7 @@ fn privileges_go_with_a_change(passthrough: bool) {
         (format!(": > {name}"), 0o4755, 0o755),
         // Without the group's right to execute, the bit means something else and stays.
         (format!("echo more >> {name}"), 0o6767, 0o2767),
+        (format!("fallocate -l 4096 {name}"), 0o6777, 0o777),
         (format!("cat {name}"), 0o6777, 0o6777),
         (format!("touch {name}"), 0o6777, 0o6777),
         (format!("chgrp nogroup {name}"), 0o6777, 0o777),
@@ -39,6 +43,10 @@ fn privileges_go_with_a_change(passthrough: bool) {
         as_nobody(&change, true);
         assert_eq!(mode(&path), after, "{change}");
     }
+    // Root may leave them, as on any disk.
+    with(0o6777);
+    fs::write(&path, "content").unwrap();
+    assert_eq!(mode(&path), 0o6777);
     // Who is not in the file's group may not give it its set-group-id bit.
     with(0o755);
     chown(&path, Some(65534), Some(0)).unwrap();
