@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::net::sockopt::socket_peercred;
@@ -16,11 +16,12 @@ use crate::base::accounts::User;
 use crate::base::files;
 use crate::base::limits::{DATA_BYTES_MAX, REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
 
-/// How long a client may take to say what it wants.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
-
 /// How often a wait for a client looks whether the daemon is stopping.
 const READ_WAIT: Duration = Duration::from_millis(200);
+
+/// How many such waits a client may take to say what it wants: 10 seconds. Counted, not measured: when a machine or a
+/// container that was paused goes on, the client has had no more time than the daemon.
+const REQUEST_WAITS_MAX: u32 = 50;
 
 /// How long a client that reads nothing is waited for at the end.
 const REPLY_PATIENCE: Duration = Duration::from_secs(60);
@@ -39,10 +40,11 @@ struct Input {
     ended: bool,
 }
 
-/// Reads from the stream; at a deadline, or when the daemon stops, the read fails.
+/// Reads from the stream; when it was waited often enough, or the daemon stops, the read fails.
 struct Patient<'a> {
     stream: &'a UnixStream,
-    deadline: Option<Instant>,
+    /// `None`: without end.
+    waits_left: Option<u32>,
     shared: &'a Shared,
 }
 
@@ -51,9 +53,10 @@ impl Read for Patient<'_> {
         loop {
             match self.stream.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.shared.is_stopping() || self.deadline.is_some_and(|time| Instant::now() >= time) {
+                    if self.shared.is_stopping() || self.waits_left == Some(0) {
                         return Err(io::ErrorKind::TimedOut.into());
                     }
+                    self.waits_left = self.waits_left.map(|left| left - 1);
                 }
                 other => return other,
             }
@@ -70,7 +73,7 @@ pub(super) fn serve(stream: UnixStream, handler: &dyn Handler, shared: &Shared) 
 
 fn try_serve(stream: UnixStream, handler: &dyn Handler, shared: &Shared) -> Result<(), FrameError> {
     stream.set_read_timeout(Some(READ_WAIT))?;
-    let mut reader = Patient { stream: &stream, deadline: Some(Instant::now() + REQUEST_TIME_MAX), shared };
+    let mut reader = Patient { stream: &stream, waits_left: Some(REQUEST_WAITS_MAX), shared };
     let outbox = Outbox::new(stream.try_clone()?);
     let theirs: Hello = frame::read_message(&mut reader, REQUEST_BYTES_MAX)?;
     outbox.push(frame::message(&Hello::ours(), REPLY_BYTES_MAX)?, false);
@@ -155,7 +158,7 @@ fn login_uid(pid: i32) -> Option<u32> {
 
 impl Connection<'_> {
     fn next_piece(&self, input: &mut Input) -> io::Result<()> {
-        let mut reader = Patient { stream: &input.stream, deadline: None, shared: self.shared };
+        let mut reader = Patient { stream: &input.stream, waits_left: None, shared: self.shared };
         match frame::read(&mut reader, DATA_BYTES_MAX) {
             Ok(Frame::Bytes(piece)) => {
                 input.ended = piece.is_empty();
