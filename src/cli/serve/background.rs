@@ -40,7 +40,8 @@ struct Started {
 /// Starts a daemon in the background and waits until it answers.
 pub(super) fn start(context: &Context, options: &ServeOptions) -> Ended {
     match Client::connect(&context.store) {
-        Err(ClientError::NoDaemon { .. }) => {}
+        // One that goes away now has been killed, and lets the store go in a moment, which the next waits for.
+        Err(ClientError::NoDaemon { .. } | ClientError::Lost { .. }) => {}
         Ok(_) | Err(ClientError::Version { .. }) => {
             let store = context.store.display();
             return Err(Failure::refused(format!("a daemon serves the store {store} already"))
