@@ -18,8 +18,8 @@ use sitefs::trees::{Attributes, Entry, NameKey, Node, Root, Totals, Trees};
 /// How many snapshots each site has.
 const SNAPSHOTS_PER_SITE: u64 = 10;
 
-/// A site has so many directories of so many files; from one snapshot to the next, all files of one directory change.
-/// With the pages of the directories that is 10,000 objects for each site.
+/// A site has so many directories of so many files, if not told otherwise; from one snapshot to the next, all files of
+/// one directory change. With the pages of the directories that is 10,000 objects for each site.
 const DIRECTORIES: u64 = 86;
 const FILES_PER_DIRECTORY: u64 = 100;
 
@@ -27,12 +27,16 @@ const FILES_PER_DIRECTORY: u64 = 100;
 const STORE: &str = "SITEFS_SCALE_STORE";
 const SITES: &str = "SITEFS_SCALE_SITES";
 
+/// May say how many files a directory has.
+const FILES: &str = "SITEFS_SCALE_FILES";
+
 #[test]
 #[ignore = "scripts/bench runs it"]
 fn a_store_of_many_sites_is_made() {
     let store = std::env::var(STORE).unwrap();
     let sites: u64 = std::env::var(SITES).unwrap().parse().unwrap();
-    make(Path::new(&store), sites);
+    let files = std::env::var(FILES).ok().map_or(FILES_PER_DIRECTORY, |files| files.parse().unwrap());
+    make(Path::new(&store), sites, files);
 }
 
 #[test]
@@ -55,7 +59,7 @@ fn a_store_of_a_few_sites_is_made_and_whole() {
     };
     store.catalog.write(|tx| tx.put("one", &platform)).unwrap();
     drop(store);
-    make(&path, 2);
+    make(&path, 2, FILES_PER_DIRECTORY);
     let store = Store::open(&path).unwrap();
     let objects = store.trees.objects.usage().objects;
     assert!((19_000..21_000).contains(&objects), "{objects} objects");
@@ -73,11 +77,11 @@ fn a_store_of_a_few_sites_is_made_and_whole() {
 }
 
 /// Adds `sites` sites to the store.
-fn make(store: &Path, sites: u64) {
+fn make(store: &Path, sites: u64, files: u64) {
     let store = Store::open(store).unwrap();
     let (_, platform) = store.catalog.list::<Platform>("").unwrap().remove(0);
     for site in 0..sites {
-        make_site(&store, &platform, site);
+        make_site(&store, &platform, site, files);
         if (site + 1) % 10 == 0 {
             eprintln!("{} of {sites} sites", site + 1);
         }
@@ -85,17 +89,17 @@ fn make(store: &Path, sites: u64) {
     store.trees.objects.flush().unwrap();
 }
 
-fn make_site(store: &Store, platform: &Platform, number: u64) {
+fn make_site(store: &Store, platform: &Platform, number: u64, files: u64) {
     let name: SiteName = format!("site{number}.example").parse().unwrap();
     let trees = &store.trees;
     let mut directories: Vec<Entry> =
-        (0..DIRECTORIES).map(|directory| make_directory(trees, number, 0, directory)).collect();
+        (0..DIRECTORIES).map(|directory| make_directory(trees, number, 0, directory, files)).collect();
     let mut snapshots: Vec<Snapshot> = Vec::new();
     let mut parent = None;
     for version in 0..SNAPSHOTS_PER_SITE {
         if version > 0 {
             let changed = version % DIRECTORIES;
-            directories[changed as usize] = make_directory(trees, number, version, changed);
+            directories[changed as usize] = make_directory(trees, number, version, changed, files);
         }
         let snapshot = Snapshot {
             site: name.clone(),
@@ -159,8 +163,8 @@ fn make_site(store: &Store, platform: &Platform, number: u64) {
 }
 
 /// A directory of files that no other version, directory or site has.
-fn make_directory(trees: &Trees, site: u64, version: u64, directory: u64) -> Entry {
-    let files = (0..FILES_PER_DIRECTORY).map(|file| {
+fn make_directory(trees: &Trees, site: u64, version: u64, directory: u64, count: u64) -> Entry {
+    let files = (0..count).map(|file| {
         let content =
             format!("This is file {file} of directory {directory} of site {site}, version {version}.\n");
         let content = trees.objects.put_file(&mut content.as_bytes(), content.len() as u64).unwrap();

@@ -11,7 +11,7 @@
 //! becomes an error ([`TablesError::is_damaged`]).
 
 use std::cell::Cell;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +23,11 @@ use redb::{
 };
 
 use super::files;
+
+mod range;
+
+use range::BytesRange;
+pub use range::Prefix;
 
 /// How long a call waits for others to end before it opens the file again after a failure.
 const REOPEN_WAIT_MAX: Duration = Duration::from_millis(200);
@@ -284,6 +289,20 @@ impl Reader<'_> {
         })
     }
 
+    /// The same from the end.
+    pub fn scan_back(
+        &self,
+        table: &str,
+        range: impl RangeBounds<[u8]>,
+        mut each: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), TablesError> {
+        self.tables.guarded(|turn| {
+            let Some(table) = self.table(table)? else { return Ok(()) };
+            let bounds = BytesRange((range.start_bound(), range.end_bound()));
+            each_row(table.range::<&[u8]>(bounds)?.rev(), turn, &mut each)
+        })
+    }
+
     /// How many keys a table says to have.
     pub fn count(&self, table: &str) -> Result<u64, TablesError> {
         self.tables.guarded(|_| Ok(self.table(table)?.map_or(Ok(0), |table| table.len())?))
@@ -416,17 +435,7 @@ impl Drop for Writer<'_> {
     }
 }
 
-/// A range of byte strings in the form redb takes.
-struct BytesRange<'a>((Bound<&'a [u8]>, Bound<&'a [u8]>));
-
-impl<'a> RangeBounds<&'a [u8]> for BytesRange<'a> {
-    fn start_bound(&self) -> Bound<&&'a [u8]> {
-        self.0.0.as_ref()
-    }
-    fn end_bound(&self) -> Bound<&&'a [u8]> {
-        self.0.1.as_ref()
-    }
-}
+type Guard<'a> = redb::AccessGuard<'a, &'static [u8]>;
 
 fn scan(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
@@ -434,8 +443,15 @@ fn scan(
     turn: &Turn,
     each: &mut impl FnMut(&[u8], &[u8]) -> bool,
 ) -> Result<(), redb::Error> {
-    let bounds = BytesRange((range.start_bound(), range.end_bound()));
-    for row in table.range::<&[u8]>(bounds)? {
+    each_row(table.range::<&[u8]>(BytesRange((range.start_bound(), range.end_bound())))?, turn, each)
+}
+
+fn each_row<'a>(
+    rows: impl Iterator<Item = Result<(Guard<'a>, Guard<'a>), redb::StorageError>>,
+    turn: &Turn,
+    each: &mut impl FnMut(&[u8], &[u8]) -> bool,
+) -> Result<(), redb::Error> {
+    for row in rows {
         let (key, value) = row?;
         let (key, value) = (key.value(), value.value());
         turn.set_callers(true);
@@ -446,39 +462,6 @@ fn scan(
         }
     }
     Ok(())
-}
-
-/// The range of all keys that start with a prefix.
-pub struct Prefix {
-    start: Vec<u8>,
-    end: Bound<Vec<u8>>,
-}
-
-impl Prefix {
-    /// All keys that start with `prefix`.
-    pub fn new(prefix: &[u8]) -> Prefix {
-        let mut end = prefix.to_vec();
-        while end.last() == Some(&u8::MAX) {
-            end.pop();
-        }
-        let end = match end.last_mut() {
-            Some(last) => {
-                *last += 1;
-                Bound::Excluded(end)
-            }
-            None => Bound::Unbounded,
-        };
-        Prefix { start: prefix.to_vec(), end }
-    }
-}
-
-impl RangeBounds<[u8]> for Prefix {
-    fn start_bound(&self) -> Bound<&[u8]> {
-        Bound::Included(&self.start)
-    }
-    fn end_bound(&self) -> Bound<&[u8]> {
-        self.end.as_ref().map(Vec::as_slice)
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::Daemon;
 use crate::base::{SiteName, Timestamp};
 use crate::control::Failure;
 use crate::site::{Generation, GenerationName, Site, SiteKind};
-use crate::update::Journal;
+use crate::update::{Journal, unfinished_runs};
 
 /// How often it is looked for expired clones.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -86,14 +86,7 @@ impl Daemon {
 
     /// Whether an unfinished update rehearses on this clone.
     fn is_rehearsal(&self, name: &SiteName) -> Result<bool, Failure> {
-        for (_, site) in self.store.catalog.list::<Site>("")? {
-            if let Some(run) = Journal::unfinished(&self.store.catalog, &site.name)?
-                && run.clone == *name
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(unfinished_runs(&self.store.catalog)?.iter().any(|run| run.clone == *name))
     }
 
     /// What is to be said about clones whose time is over and that are still there, one sentence each.

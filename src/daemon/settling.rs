@@ -15,7 +15,7 @@ use crate::base::SiteName;
 use crate::base::process::kill_by_environment;
 use crate::control::{Caller, Event, Events, Failure, Gone};
 use crate::site::Site;
-use crate::update::{self, Engine, Journal, Run, Wish};
+use crate::update::{self, Engine, Run, Wish, unfinished_runs};
 
 /// What a site's lock is taken for.
 pub(super) const SETTLING: &str = "settling of the interrupted update";
@@ -36,14 +36,17 @@ impl Daemon {
     /// Takes the locks of all sites with an interrupted run; to be done before commands are answered.
     pub(super) fn sites_to_settle(&self) -> Result<Vec<(Run, SiteLock)>, Failure> {
         let mut found = Vec::new();
-        for (_, site) in self.store.catalog.list::<Site>("")? {
-            if let Some(run) = Journal::unfinished(&self.store.catalog, &site.name)? {
-                if run.is_half_updated() {
-                    // What is written to such a database is not there any more when it was restored.
-                    self.set_window(&site.name, true)?;
-                }
-                found.push((run, self.locks.take(&site.name, SETTLING)?));
+        for run in unfinished_runs(&self.store.catalog)? {
+            // One without a site was removed by force, or has its record damaged.
+            if self.store.catalog.get::<Site>(run.site.as_str())?.is_none() {
+                continue;
             }
+            if run.is_half_updated() {
+                // What is written to such a database is not there any more when it was restored.
+                self.set_window(&run.site, true)?;
+            }
+            let lock = self.locks.take(&run.site, SETTLING)?;
+            found.push((run, lock));
         }
         Ok(found)
     }

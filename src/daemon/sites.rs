@@ -14,7 +14,7 @@ use crate::database::ServerDatabase;
 use crate::history::{SnapshotRecord, Tag};
 use crate::live::LiveError;
 use crate::site::{Generation, GenerationName, GenerationState, LivePointer, Site, SiteKind};
-use crate::update::Journal;
+use crate::update::newest_runs;
 
 /// How many of a site's newest runs `site show` tells of.
 const RUNS_SHOWN_MAX: usize = 10;
@@ -57,9 +57,7 @@ impl Daemon {
             .map(|generation| self.generation_info(generation))
             .collect::<Result<Vec<_>, _>>()?;
         generations.reverse();
-        let mut runs = Journal::list(&self.store.catalog, name)?;
-        runs.reverse();
-        runs.truncate(RUNS_SHOWN_MAX);
+        let runs = newest_runs(&self.store.catalog, name, RUNS_SHOWN_MAX)?;
         Ok(SiteDetails {
             summary: self.site_summary(&site)?,
             live_link: self.live_link(name),

@@ -9,7 +9,7 @@ use crate::base::{SiteName, Timestamp};
 use crate::control::Failure;
 use crate::control::response::{MountStatus, Space, StatusReport, Stopping};
 use crate::site::{Generation, LivePointer, Platform, Site};
-use crate::update::{Journal, RunState};
+use crate::update::{Journal, RunState, newest_runs, unfinished_runs};
 
 /// How many ended runs `status` tells of, beside those under way and interrupted.
 const RUNS_ENDED_SHOWN_MAX: usize = 5;
@@ -31,9 +31,10 @@ impl Daemon {
             .map(|mount| format!("{} ({}) is not mounted: restart the daemon", mount.path, mount.shows))
             .collect();
         let damaged = self.damaged_records()?;
-        let mut runs = Vec::new();
+        let mut runs = unfinished_runs(&self.store.catalog)?;
         for (_, site) in &sites {
-            runs.extend(Journal::list(&self.store.catalog, &site.name)?);
+            let newest = newest_runs(&self.store.catalog, &site.name, RUNS_ENDED_SHOWN_MAX)?;
+            runs.extend(newest.into_iter().filter(|run| run.state.is_final()));
             if self.store.catalog.get::<LivePointer>(site.name.as_str())?.is_none()
                 && !self.locks.held().contains_key(&site.name)
                 && !damaged.iter().any(|damage| damage.site.as_ref() == Some(&site.name))

@@ -240,6 +240,18 @@ impl Catalog {
         listing.records
     }
 
+    /// The last `count` of them, the last one first.
+    pub fn last<R: Record>(&self, prefix: &str, count: usize) -> Result<Vec<R>, CatalogError> {
+        let mut listing = Listing::new();
+        let mut rest = count;
+        self.tables.read()?.scan_back(R::TABLE, Prefix::new(prefix.as_bytes()), |key, value| {
+            let goes_on = rest > 0 && listing.add(key, value);
+            rest = rest.saturating_sub(1);
+            goes_on && rest > 0
+        })?;
+        Ok(listing.records?.into_iter().map(|(_, record)| record).collect())
+    }
+
     /// Runs `change` as one durable transaction: all of it is on disk when this returns `Ok`, none of it when
     /// `change` returns an error. One runs at a time: a `change` that begins another waits for itself for ever.
     ///

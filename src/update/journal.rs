@@ -93,6 +93,18 @@ fn busy(run: &Run) -> UpdateError {
     }
 }
 
+/// The unfinished runs of all sites.
+pub fn unfinished_runs(catalog: &Catalog) -> Result<Vec<Run>, UpdateError> {
+    let claims = catalog.list::<Claim>("")?.into_iter();
+    let runs = claims.map(|(site, claim)| catalog.get::<Run>(&format!("{site}/{}", claim.run)));
+    Ok(runs.filter_map(Result::transpose).collect::<Result<_, _>>()?)
+}
+
+/// The last `count` runs of a site, the newest first.
+pub fn newest_runs(catalog: &Catalog, site: &SiteName, count: usize) -> Result<Vec<Run>, UpdateError> {
+    Ok(catalog.last(&format!("{site}/"), count)?)
+}
+
 /// Marks the runs that died with the daemon as interrupted, and returns all that are: once, when the daemon starts.
 pub fn interrupt_running(catalog: &Catalog) -> Result<Vec<Run>, UpdateError> {
     catalog.write(|transaction| {

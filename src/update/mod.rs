@@ -32,7 +32,7 @@ mod tests;
 
 pub use engine::{Engine, Event, Wish};
 pub use error::{Failure, UpdateError};
-pub use journal::{Journal, interrupt_running};
+pub use journal::{Journal, interrupt_running, newest_runs, unfinished_runs};
 pub use operations::{
     Changes, CommandEnd, CommandRequest, DatabaseSource, FileChanges, HoldId, HookRequest, Inspection,
     Moment, Operations, Page, PageRequest, Pages, Reading, Switch, TableChange, Verification,
