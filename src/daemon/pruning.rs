@@ -99,10 +99,7 @@ impl Daemon {
         records: &[SnapshotRecord],
         kept: &BTreeMap<SnapshotId, Vec<Reason>>,
     ) -> Result<Vec<PruneDecision>, Failure> {
-        let mut tags: BTreeMap<SnapshotId, Vec<_>> = BTreeMap::new();
-        for (tag, id) in Refs::new(&self.store.catalog).tags(site)? {
-            tags.entry(id).or_default().push(tag);
-        }
+        let mut tags = Refs::new(&self.store.catalog).tags_by_snapshot(site)?;
         let decision = |record: &SnapshotRecord| PruneDecision {
             id: record.id.to_string(),
             created: record.created.into(),

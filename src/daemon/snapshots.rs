@@ -54,11 +54,12 @@ impl Daemon {
         self.known_site(&request.site)?;
         let limit = request.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         let records = self.snapshot_records(&request.site)?;
-        let mut snapshots = records
+        let mut tags = Refs::new(&self.store.catalog).tags_by_snapshot(&request.site)?;
+        let mut snapshots: Vec<SnapshotSummary> = records
             .iter()
             .take(limit)
-            .map(|record| self.listed_summary(record))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|record| self.listed_summary(record, tags.remove(&record.id).unwrap_or_default()))
+            .collect();
         let mut space = None;
         if request.space {
             let (site, alone) = self.site_space(&request.site, &records, events)?;
@@ -182,17 +183,17 @@ impl Daemon {
     }
 
     /// A snapshot as a log shows it: one that is damaged does not hide the others.
-    fn listed_summary(&self, record: &SnapshotRecord) -> Result<SnapshotSummary, Failure> {
-        let failure = match self.snapshot_summary(record.id) {
+    fn listed_summary(&self, record: &SnapshotRecord, tags: Vec<TagName>) -> SnapshotSummary {
+        let failure = match self.load_snapshot(record.id) {
+            Ok(snapshot) => return summary(record.id, snapshot, tags),
             Err(failure) => failure,
-            found => return found,
         };
-        Ok(SnapshotSummary {
+        SnapshotSummary {
             id: record.id.to_string(),
             created: record.created.into(),
             author: record.author.clone(),
             message: record.message.clone(),
-            tags: Refs::new(&self.store.catalog).tags_of(&record.site, record.id)?,
+            tags,
             site: record.site.clone(),
             platform: None,
             generation: None,
@@ -202,33 +203,38 @@ impl Daemon {
             database: None,
             alone_bytes: None,
             damaged: Some(failure.message),
-        })
+        }
     }
 
     /// A snapshot as lists show it.
     pub(super) fn snapshot_summary(&self, id: SnapshotId) -> Result<SnapshotSummary, Failure> {
         let snapshot = self.load_snapshot(id)?;
-        Ok(SnapshotSummary {
-            id: id.to_string(),
-            created: snapshot.created.into(),
-            author: snapshot.author,
-            message: snapshot.message,
-            tags: Refs::new(&self.store.catalog).tags_of(&snapshot.site, id)?,
-            site: snapshot.site,
-            platform: snapshot.platform.map(|platform| platform.name),
-            generation: snapshot.generation,
-            nodes: snapshot.root.totals.nodes,
-            size_bytes: snapshot.root.totals.bytes,
-            added_bytes: snapshot.added_bytes,
-            database: snapshot.database.as_ref().map(|database| DatabaseCapture {
-                engine: database.engine.clone(),
-                tables: database.tables.len() as u64,
-                rows: database.tables.values().map(|table| table.rows).sum(),
-                verified: database.verified,
-            }),
-            alone_bytes: None,
-            damaged: None,
-        })
+        let tags = Refs::new(&self.store.catalog).tags_of(&snapshot.site, id)?;
+        Ok(summary(id, snapshot, tags))
+    }
+}
+
+fn summary(id: SnapshotId, snapshot: Snapshot, tags: Vec<TagName>) -> SnapshotSummary {
+    SnapshotSummary {
+        id: id.to_string(),
+        created: snapshot.created.into(),
+        author: snapshot.author,
+        message: snapshot.message,
+        tags,
+        site: snapshot.site,
+        platform: snapshot.platform.map(|platform| platform.name),
+        generation: snapshot.generation,
+        nodes: snapshot.root.totals.nodes,
+        size_bytes: snapshot.root.totals.bytes,
+        added_bytes: snapshot.added_bytes,
+        database: snapshot.database.as_ref().map(|database| DatabaseCapture {
+            engine: database.engine.clone(),
+            tables: database.tables.len() as u64,
+            rows: database.tables.values().map(|table| table.rows).sum(),
+            verified: database.verified,
+        }),
+        alone_bytes: None,
+        damaged: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The names of snapshots: ids, beginnings of ids, tags, points of time.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -217,10 +217,21 @@ impl<'a> Refs<'a> {
         Ok(tags.into_iter().filter_map(named).collect())
     }
 
+    /// The same by snapshot.
+    pub fn tags_by_snapshot(
+        &self,
+        site: &SiteName,
+    ) -> Result<BTreeMap<SnapshotId, Vec<TagName>>, HistoryError> {
+        let mut tags: BTreeMap<SnapshotId, Vec<TagName>> = BTreeMap::new();
+        for (tag, id) in self.tags(site)? {
+            tags.entry(id).or_default().push(tag);
+        }
+        Ok(tags)
+    }
+
     /// The tags of one snapshot.
     pub fn tags_of(&self, site: &SiteName, id: SnapshotId) -> Result<Vec<TagName>, HistoryError> {
-        let tags = self.tags(site)?.into_iter();
-        Ok(tags.filter_map(|(tag, tagged)| (tagged == id).then_some(tag)).collect())
+        Ok(self.tags_by_snapshot(site)?.remove(&id).unwrap_or_default())
     }
 }
 
