@@ -219,7 +219,7 @@ impl Daemon {
             tx.put(made.name.site.as_str(), &pointer)?;
             Ok::<_, Failure>(generation)
         })?;
-        self.publish()?;
+        self.publish_site(&made.name.site)?;
         Ok(generation)
     }
 

@@ -71,7 +71,7 @@ impl Daemon {
             Ok(generation)
         })?;
         self.show_volume(generation.volume, &generation.base, Access::Writable)?;
-        self.publish()?;
+        self.publish_site(&new.name.site)?;
         Ok(generation)
     }
 
@@ -89,7 +89,7 @@ impl Daemon {
             Ok(generation)
         })?;
         if let Some(generation) = removed {
-            self.publish()?;
+            self.publish_site(&name.site)?;
             self.discard_volume(generation.volume)?;
         }
         self.drop_database(&key)
@@ -157,7 +157,7 @@ impl Daemon {
             self.reopen(&old_name, &old_volume, live_access);
             return Err(failure);
         }
-        self.publish()?;
+        self.publish_site(site)?;
         Ok(started.elapsed().as_secs_f64())
     }
 
@@ -189,7 +189,7 @@ impl Daemon {
             tx.put(&name.key(), &generation)?;
             Ok(generation)
         })?;
-        self.publish()?;
+        self.publish_site(&name.site)?;
         Ok(generation)
     }
 

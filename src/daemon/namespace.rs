@@ -19,8 +19,12 @@ use super::windows::Window;
 use crate::base::{Lane, PlatformName, SiteName};
 use crate::control::Failure;
 use crate::history::{Catalog, SnapshotRecord};
-use crate::live::{Namespace, NamespaceEntry, VolumeNumber};
-use crate::site::{Generation, GenerationState, LivePointer, Platform, Site};
+use crate::live::{Namespace, NamespaceEdit, NamespaceEntry, VolumeNumber};
+use crate::site::{Generation, GenerationName, GenerationState, LivePointer, Platform, Site};
+
+/// The directories at the top.
+const PARTS: [&str; 9] =
+    ["sites", "generations", "data", "snapshots", "views", "live", "previous", "next", "windows"];
 
 /// What the platforms have in their sites directories themselves, by lane.
 pub(super) type OwnEntries = BTreeMap<(PlatformName, Lane), BTreeMap<String, NamespaceEntry>>;
@@ -32,84 +36,154 @@ pub(super) fn describe(
     own: &OwnEntries,
     windows: &BTreeMap<SiteName, Window>,
 ) -> Result<Namespace, Failure> {
-    let platforms = catalog.list::<Platform>("")?;
-    let sites: BTreeMap<String, Site> = catalog.list::<Site>("")?.into_iter().collect();
-    let mut generations = catalog.list::<Generation>("")?;
-    // Without its record, nothing of a site is to be seen: what would be is not known to be right.
-    generations.retain(|(_, generation)| sites.contains_key(generation.name.site.as_str()));
-    let pointers: BTreeMap<String, LivePointer> = catalog.list::<LivePointer>("")?.into_iter().collect();
-    let mut by_site = Directory::default();
-    let mut by_generation = Directory::default();
-    let mut data = Directory::default();
-    let mut snapshots = Directory::default();
-    let mut live = Directory::default();
-    let mut previous = Directory::default();
-    let mut next = Directory::default();
-    let mut windows_shown = Directory::default();
-    let mut views = Directory::default();
-
-    for (name, site) in &sites {
-        data.volume(&[name], site.data_volume);
-        snapshots.directory(&[name]);
+    let platforms = platforms(catalog)?;
+    let mut records: BTreeMap<SiteName, SiteRecords> = BTreeMap::new();
+    for (_, site) in catalog.list::<Site>("")? {
+        records.entry(site.name.clone()).or_default().data_volume = Some(site.data_volume);
     }
-    for (_, platform) in &platforms {
+    for (_, generation) in catalog.list::<Generation>("")? {
+        records.entry(generation.name.site.clone()).or_default().generations.push(generation);
+    }
+    for (site, pointer) in catalog.list::<LivePointer>("")? {
+        if let Ok(site) = site.parse::<SiteName>() {
+            records.entry(site).or_default().pointer = Some(pointer);
+        }
+    }
+    for (_, record) in catalog.list::<SnapshotRecord>("")? {
+        let volume = (record.id.short(), record.volume);
+        records.entry(record.site).or_default().snapshots.push(volume);
+    }
+    let mut top = Directory::default();
+    for name in PARTS {
+        top.directory(&[name]);
+    }
+    for platform in &platforms {
         for lane in Lane::ALL {
-            let view = views.directory(&[platform.name.as_str(), &lane.to_string()]);
+            let view = top.directory(&["views", platform.name.as_str(), &lane.to_string()]);
             if let Some(entries) = own.get(&(platform.name.clone(), lane)) {
                 view.extend(entries.clone());
             }
         }
     }
-    for (_, generation) in &generations {
-        let (site, number) = (generation.name.site.as_str(), generation.name.number.to_string());
-        by_generation.volume(&[site, &number], generation.volume);
-        if generation.state == GenerationState::Retired {
-            continue;
-        }
-        let lane = generation.lane.to_string();
-        let target = format!("{}/generations/{site}/{number}", root.display());
-        views.link(&[generation.platform.as_str(), &lane, site], target);
-        let is_live = pointers.get(site).is_some_and(|pointer| pointer.generation == generation.name.number);
-        let platform = platforms.iter().find(|(_, platform)| platform.name == generation.platform);
-        let Some((_, platform)) = platform else { continue };
-        let docroot = platform.docroot_in(generation.lane).to_string_lossy().into_owned();
-        let was_live =
-            pointers.get(site).is_some_and(|pointer| pointer.previous == Some(generation.name.number));
-        if is_live {
-            by_site.link(&[site], format!("../generations/{site}/{number}"));
-            live.link(&[site], docroot);
-        } else if was_live {
-            previous.link(&[site], docroot);
-        } else if generation.state == GenerationState::Prepared {
-            // In the order of their numbers: the newest is the one that comes.
-            next.link(&[site], docroot);
+    for (site, records) in &records {
+        for edit in records.entries(site, root, &platforms, windows.get(site)) {
+            let path: Vec<&str> = edit.path.iter().map(String::as_str).collect();
+            if let Some(entry) = edit.entry {
+                top.put(&path, entry);
+            }
         }
     }
-    for (site, window) in windows {
-        for flag in window.flags() {
-            windows_shown.put(&[site.as_str(), flag], NamespaceEntry::FileMountPoint);
-        }
-    }
-    for (_, record) in catalog.list::<SnapshotRecord>("")? {
-        snapshots.volume(&[record.site.as_str(), &record.id.short()], record.volume);
-    }
+    Ok(Namespace { entries: top.entries })
+}
 
-    let parts = [
-        ("sites", by_site),
-        ("generations", by_generation),
-        ("data", data),
-        ("snapshots", snapshots),
-        ("views", views),
-        ("live", live),
-        ("previous", previous),
-        ("next", next),
-        ("windows", windows_shown),
-    ];
-    Ok(Namespace {
-        entries: parts
-            .map(|(name, directory)| (name.to_owned(), NamespaceEntry::Directory(directory.entries)))
-            .into(),
-    })
+/// What the namespace shows of one site, as changes of one that shows anything else of it.
+pub(super) fn describe_site(
+    catalog: &Catalog,
+    root: &Path,
+    site: &SiteName,
+    window: Option<&Window>,
+) -> Result<Vec<NamespaceEdit>, Failure> {
+    let prefix = GenerationName::prefix(site);
+    let records = SiteRecords {
+        data_volume: catalog.get::<Site>(site.as_str())?.map(|site| site.data_volume),
+        generations: values(catalog.list(&prefix)?),
+        pointer: catalog.get(site.as_str())?,
+        snapshots: values(catalog.list::<SnapshotRecord>(&prefix)?)
+            .into_iter()
+            .map(|record| (record.id.short(), record.volume))
+            .collect(),
+    };
+    Ok(records.entries(site, root, &platforms(catalog)?, window))
+}
+
+fn platforms(catalog: &Catalog) -> Result<Vec<Platform>, Failure> {
+    Ok(values(catalog.list("")?))
+}
+
+fn values<R>(listed: Vec<(String, R)>) -> Vec<R> {
+    listed.into_iter().map(|(_, record)| record).collect()
+}
+
+/// What the catalog has of a site.
+#[derive(Default)]
+struct SiteRecords {
+    data_volume: Option<u32>,
+    /// In the order of their numbers.
+    generations: Vec<Generation>,
+    pointer: Option<LivePointer>,
+    /// Names and volumes.
+    snapshots: Vec<(String, u32)>,
+}
+
+impl SiteRecords {
+    /// All that is shown of the site, and nothing where it might be.
+    fn entries(
+        &self,
+        site: &SiteName,
+        root: &Path,
+        platforms: &[Platform],
+        window: Option<&Window>,
+    ) -> Vec<NamespaceEdit> {
+        let name = site.as_str();
+        let volume = |number: u32| NamespaceEntry::Volume(VolumeNumber(number));
+        let (mut head, mut live, mut previous, mut next) = (None, None, None, None);
+        let mut views = BTreeMap::new();
+        // Without its record, nothing of a site is to be seen: what would be is not known to be right.
+        let generations = if self.data_volume.is_some() { self.generations.as_slice() } else { &[] };
+        for generation in generations.iter().filter(|generation| generation.is_shown()) {
+            let number = generation.name.number;
+            let target = format!("{}/generations/{name}/{number}", root.display());
+            views.insert((&generation.platform, generation.lane), NamespaceEntry::Symlink(target));
+            let Some(platform) = platforms.iter().find(|platform| platform.name == generation.platform)
+            else {
+                continue;
+            };
+            let docroot = platform.docroot_in(generation.lane).to_string_lossy().into_owned();
+            let docroot = Some(NamespaceEntry::Symlink(docroot));
+            if self.pointer.as_ref().is_some_and(|pointer| pointer.generation == number) {
+                head = Some(NamespaceEntry::Symlink(format!("../generations/{name}/{number}")));
+                live = docroot;
+            } else if self.pointer.as_ref().is_some_and(|pointer| pointer.previous == Some(number)) {
+                previous = docroot;
+            } else if generation.state == GenerationState::Prepared {
+                // In the order of their numbers: the newest is the one that comes.
+                next = docroot;
+            }
+        }
+        let generations: BTreeMap<String, NamespaceEntry> = generations
+            .iter()
+            .map(|generation| (generation.name.number.to_string(), volume(generation.volume)))
+            .collect();
+        let snapshots: BTreeMap<String, NamespaceEntry> =
+            self.snapshots.iter().map(|(id, number)| (id.clone(), volume(*number))).collect();
+        let has_snapshots = self.data_volume.is_some() || !snapshots.is_empty();
+        let flags = window.map(|window| {
+            let flags = window.flags().map(|flag| (flag.to_owned(), NamespaceEntry::FileMountPoint));
+            NamespaceEntry::Directory(flags.collect())
+        });
+        let parts = [
+            ("sites", head),
+            ("generations", (!generations.is_empty()).then_some(NamespaceEntry::Directory(generations))),
+            ("data", self.data_volume.map(volume)),
+            ("snapshots", has_snapshots.then_some(NamespaceEntry::Directory(snapshots))),
+            ("live", live),
+            ("previous", previous),
+            ("next", next),
+            ("windows", flags),
+        ];
+        let mut edits: Vec<NamespaceEdit> = parts
+            .into_iter()
+            .map(|(part, entry)| NamespaceEdit { path: vec![part.to_owned(), name.to_owned()], entry })
+            .collect();
+        for platform in platforms {
+            for lane in Lane::ALL {
+                let path = ["views", platform.name.as_str(), &lane.to_string(), name].map(str::to_owned);
+                let entry = views.remove(&(&platform.name, lane));
+                edits.push(NamespaceEdit { path: path.into(), entry });
+            }
+        }
+        edits
+    }
 }
 
 /// A directory of the namespace under construction.
@@ -137,13 +211,5 @@ impl Directory {
     fn put(&mut self, path: &[&str], entry: NamespaceEntry) {
         let (name, parents) = path.split_last().expect("a path has a last component");
         self.directory(parents).insert((*name).to_owned(), entry);
-    }
-
-    fn link(&mut self, path: &[&str], target: String) {
-        self.put(path, NamespaceEntry::Symlink(target));
-    }
-
-    fn volume(&mut self, path: &[&str], number: u32) {
-        self.put(path, NamespaceEntry::Volume(VolumeNumber(number)));
     }
 }

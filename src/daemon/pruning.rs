@@ -66,7 +66,7 @@ impl Daemon {
         }
         let removed =
             Refs::new(&self.store.catalog).remove(site, &doomed.iter().map(|record| record.id).collect())?;
-        self.publish()?;
+        self.publish_site(site)?;
         for record in removed {
             self.discard_volume(record.volume)?;
         }

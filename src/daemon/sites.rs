@@ -133,7 +133,7 @@ impl Daemon {
             }
             Ok::<_, Failure>((generations, snapshots))
         })?;
-        self.publish()?;
+        self.publish_site(&site.name)?;
         self.discard_volume(site.data_volume)?;
         for (_, generation) in &generations {
             self.discard_volume(generation.volume)?;

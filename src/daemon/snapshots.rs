@@ -107,7 +107,7 @@ impl Daemon {
         let snapshot = self.describe(caller, site, generation, captured, message)?;
         let record = Refs::new(&self.store.catalog).register(&self.store.trees.objects, &snapshot, tag)?;
         self.show_volume(record.volume, &snapshot.root, Access::ReadOnly)?;
-        self.publish()?;
+        self.publish_site(&site.name)?;
         Ok(record.id)
     }
 

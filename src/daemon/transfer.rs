@@ -168,7 +168,7 @@ impl Daemon {
             tx.remove::<Arrived>(&key(&header)).map_err(Failure::from)
         })?;
         self.show_volume(record.volume, &snapshot.root, Access::ReadOnly)?;
-        self.publish()?;
+        self.publish_site(&header.site)?;
         let site = new.as_ref().map(|new| self.make_site(new, record.id)).transpose().map_err(|failure| {
             let id = record.id.short();
             let hint = format!(

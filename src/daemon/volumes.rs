@@ -180,6 +180,22 @@ impl Daemon {
         Ok(())
     }
 
+    /// As [`Daemon::publish`] after changes of one site: costs as much as the site has generations and snapshots, however
+    /// many other sites there are.
+    pub(super) fn publish_site(&self, site: &SiteName) -> Result<(), Failure> {
+        // Where it covers a directory that the platform has itself, the platform's entries change too.
+        let covers = |view: &LaneView| view.native.contains_key(site.as_str());
+        if self.views.lock().values().any(covers) {
+            return self.publish();
+        }
+        let _one_at_a_time = self.publishing.lock();
+        let window = self.open_window(site)?;
+        let edits = namespace::describe_site(&self.store.catalog, &self.root, site, window.as_ref())?;
+        let forgotten = self.filesystem.edit_namespace(&edits);
+        self.tell_kernel(forgotten);
+        Ok(())
+    }
+
     /// Has the kernel forget what changed otherwise than through it; when this returns, it has.
     pub(super) fn tell_kernel(&self, forgotten: Vec<Invalidation>) {
         for invalidation in forgotten {

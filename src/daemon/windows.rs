@@ -108,7 +108,7 @@ impl Daemon {
 
     fn save_window(&self, site: &Site) -> Result<(), Failure> {
         self.store.catalog.write(|tx| tx.put(site.name.as_str(), site).map_err(Failure::from))?;
-        self.publish()?;
+        self.publish_site(&site.name)?;
         self.windows.tell();
         Ok(())
     }
@@ -166,7 +166,7 @@ impl Daemon {
             if open { held.insert(site.clone()) } else { held.remove(site) }
         };
         if changed {
-            self.publish()?;
+            self.publish_site(site)?;
             self.windows.tell();
         }
         Ok(())
@@ -176,6 +176,12 @@ impl Daemon {
     pub(super) fn close_window_unless_held(&self, site: &SiteName) -> Result<(), Failure> {
         let is_held = self.holds.lock().values().any(|hold| &hold.generation().site == site);
         if is_held { Ok(()) } else { self.set_window(site, false) }
+    }
+
+    /// The window of a site, if it is open.
+    pub(super) fn open_window(&self, site: &SiteName) -> Result<Option<Window>, Failure> {
+        let site = self.store.catalog.get::<Site>(site.as_str())?;
+        Ok(site.and_then(|site| self.window_of(&site)))
     }
 
     /// Every window that is open.

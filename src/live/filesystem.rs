@@ -10,8 +10,8 @@ use parking_lot::RwLock;
 use super::namespace::{Listed, NAMESPACE, NumberedNamespace};
 use super::node::ROOT;
 use super::{
-    Caller, FileKind, Handle, LiveError, Namespace, NodeAttributes, NodeId, OpenMode, RenameMode,
-    SetAttributes, SpaceReport, Volume, VolumeNumber, Volumes, XattrMode,
+    Caller, FileKind, Handle, LiveError, Namespace, NamespaceEdit, NodeAttributes, NodeId, OpenMode,
+    RenameMode, SetAttributes, SpaceReport, Volume, VolumeNumber, Volumes, XattrMode,
 };
 use crate::base::Timestamp;
 
@@ -129,6 +129,14 @@ impl FileSystem {
         let numbered = NumberedNamespace::new(namespace, Some(&current), Timestamp::now());
         let invalidations = numbered.invalidations_from(&current);
         *current = Arc::new(numbered);
+        invalidations
+    }
+
+    /// Changes a part of the namespace in one step and returns what the kernel must forget.
+    pub fn edit_namespace(&self, edits: &[NamespaceEdit]) -> Vec<Invalidation> {
+        let mut current = self.namespace.write();
+        let (edited, invalidations) = current.with(edits, Timestamp::now());
+        *current = Arc::new(edited);
         invalidations
     }
 

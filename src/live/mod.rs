@@ -51,7 +51,7 @@ pub use attributes::{
 pub use error::LiveError;
 pub use filesystem::{DirectoryEntry, FileSystem, Invalidation, Invalidations, OpenedFile, Served};
 pub use freeze::FrozenTree;
-pub use namespace::{Namespace, NamespaceEntry};
+pub use namespace::{Namespace, NamespaceEdit, NamespaceEntry};
 pub use references::References;
 pub use salvage::{Salvaged, put_in_place, salvage};
 pub use volume::{Access, Caller, Handle, OpenMode, RenameMode, Volume, XattrMode};

@@ -1,6 +1,7 @@
 //! The synthetic part of the file system: directories and symbolic links that the daemon makes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::{DirectoryEntry, FileKind, Invalidation, LiveError, NodeAttributes, NodeId, VolumeNumber};
 use crate::base::Timestamp;
@@ -31,6 +32,15 @@ pub struct Namespace {
     pub entries: BTreeMap<String, NamespaceEntry>,
 }
 
+/// A change of the namespace: what a path stands for from now on, with all below it; `None` for nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceEdit {
+    /// The names from the root.
+    pub path: Vec<String>,
+    /// What it stands for.
+    pub entry: Option<NamespaceEntry>,
+}
+
 /// The volume number of the namespace itself.
 pub(super) const NAMESPACE: VolumeNumber = VolumeNumber(0);
 
@@ -39,8 +49,8 @@ const LOCAL_MASK: u64 = (1 << 40) - 1;
 
 /// A namespace with its nodes numbered. Never changed once made.
 pub(super) struct NumberedNamespace {
-    /// By number within the volume.
-    nodes: HashMap<u64, Node>,
+    /// By number within the volume. What stays the same is shared with the namespace before.
+    nodes: HashMap<u64, Arc<Node>>,
 }
 
 struct Node {
@@ -57,7 +67,7 @@ enum Content {
     File,
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Child {
     key: NameKey,
     node: NodeId,
@@ -78,17 +88,94 @@ impl NumberedNamespace {
     ) -> NumberedNamespace {
         let mut numbered = NumberedNamespace { nodes: HashMap::new() };
         // The root's number is taken before its children are given theirs.
-        numbered.nodes.insert(ROOT_LOCAL, Node { content: Content::File, changed: now });
+        numbered.put(ROOT_LOCAL, Content::File, now);
         let children = numbered.add_children("", &namespace.entries, now);
-        numbered.nodes.insert(ROOT_LOCAL, Node { content: Content::Directory(children), changed: now });
+        numbered.put(ROOT_LOCAL, Content::Directory(children), now);
         if let Some(before) = before {
             for (local, node) in &mut numbered.nodes {
                 if let Some(old) = before.nodes.get(local).filter(|old| old.content == node.content) {
-                    node.changed = old.changed;
+                    *node = Arc::clone(old);
                 }
             }
         }
         numbered
+    }
+
+    /// The namespace with `edits`, and what the kernel must forget when it replaces this one. An edit of what is in a
+    /// directory that is not there has no effect. Costs what is edited, and the copy of a list of all nodes.
+    pub(super) fn with(&self, edits: &[NamespaceEdit], now: Timestamp) -> (Self, Vec<Invalidation>) {
+        let mut edited = NumberedNamespace { nodes: self.nodes.clone() };
+        let mut invalidations = Vec::new();
+        for edit in edits {
+            edited.edit(self, edit, now, &mut invalidations);
+        }
+        (edited, invalidations)
+    }
+
+    fn edit(
+        &mut self,
+        before: &NumberedNamespace,
+        edit: &NamespaceEdit,
+        now: Timestamp,
+        invalidations: &mut Vec<Invalidation>,
+    ) {
+        let Some((name, above)) = edit.path.split_last() else { return };
+        let parent = above.iter().try_fold(NodeId::ROOT, |at, name| self.lookup(at, name.as_bytes()));
+        let Ok(parent) = parent else { return };
+        let Ok(children) = self.children(parent) else { return };
+        let key = NameKey::new(name.as_bytes());
+        let place = children.binary_search_by(|child| child.key.cmp(&key));
+        let old = place.ok().map(|at| children[at].node);
+        let mut children = children.to_vec();
+        if let Some(old) = old {
+            self.remove(old);
+        }
+        let new = edit.entry.as_ref().map(|entry| self.add(&format!("/{}", edit.path.join("/")), entry, now));
+        if let Some(new) = new {
+            self.keep_times(before, new);
+        }
+        if old == new {
+            if let Some(same) = new {
+                self.compare(before, same, invalidations);
+            }
+            return;
+        }
+        match (place, new) {
+            (Ok(at), Some(node)) => children[at].node = node,
+            (Ok(at), None) => drop(children.remove(at)),
+            (Err(at), Some(node)) => children.insert(at, Child { key, node }),
+            (Err(_), None) => return,
+        }
+        self.put(parent.local(), Content::Directory(children), now);
+        invalidations.push(Invalidation::Entry { parent, name: name.as_bytes().into() });
+        invalidations.push(Invalidation::Node(parent));
+    }
+
+    /// Takes a node away, with all below it that is the namespace's own.
+    fn remove(&mut self, node: NodeId) {
+        if node.volume() != NAMESPACE {
+            return;
+        }
+        let removed = self.nodes.remove(&node.local());
+        if let Some(Content::Directory(children)) = removed.as_deref().map(|node| &node.content) {
+            children.iter().for_each(|child| self.remove(child.node));
+        }
+    }
+
+    /// What is the same as in `before`, from this node down, keeps its times.
+    fn keep_times(&mut self, before: &NumberedNamespace, node: NodeId) {
+        let own = (node.volume() == NAMESPACE).then(|| self.nodes.get_mut(&node.local())).flatten();
+        let Some(own) = own else { return };
+        if let Some(old) = before.nodes.get(&node.local()).filter(|old| old.content == own.content) {
+            *own = Arc::clone(old);
+        }
+        if let Content::Directory(children) = &Arc::clone(own).content {
+            children.iter().for_each(|child| self.keep_times(before, child.node));
+        }
+    }
+
+    fn put(&mut self, local: u64, content: Content, changed: Timestamp) {
+        self.nodes.insert(local, Arc::new(Node { content, changed }));
     }
 
     fn add_children(
@@ -125,7 +212,7 @@ impl NumberedNamespace {
                 (self.take_number(path, "symlink", target, now), Content::Symlink(target.clone()))
             }
         };
-        self.nodes.insert(local, Node { content, changed: now });
+        self.put(local, content, now);
         NodeId::new(NAMESPACE, local)
     }
 
@@ -141,13 +228,13 @@ impl NumberedNamespace {
         while local <= ROOT_LOCAL || self.nodes.contains_key(&local) {
             local = (local + 1) & LOCAL_MASK;
         }
-        self.nodes.insert(local, Node { content: Content::File, changed: now });
+        self.put(local, Content::File, now);
         local
     }
 
     fn node(&self, node: NodeId) -> Result<&Node, LiveError> {
         let own = (node.volume() == NAMESPACE).then(|| node.local());
-        own.and_then(|local| self.nodes.get(&local)).ok_or(LiveError::NotFound)
+        own.and_then(|local| self.nodes.get(&local)).map(Arc::as_ref).ok_or(LiveError::NotFound)
     }
 
     fn children(&self, directory: NodeId) -> Result<&[Child], LiveError> {
@@ -206,7 +293,7 @@ impl NumberedNamespace {
         if child == NodeId::ROOT {
             return Ok(child);
         }
-        let has_it = |node: &Node| match &node.content {
+        let has_it = |node: &Arc<Node>| match &node.content {
             Content::Directory(children) => children.iter().any(|entry| entry.node == child),
             Content::Symlink(_) | Content::File => false,
         };
@@ -263,7 +350,13 @@ impl NumberedNamespace {
     /// that changed goes with the name.
     pub(super) fn invalidations_from(&self, before: &NumberedNamespace) -> Vec<Invalidation> {
         let mut invalidations = Vec::new();
-        let mut directories = vec![NodeId::ROOT];
+        self.compare(before, NodeId::ROOT, &mut invalidations);
+        invalidations
+    }
+
+    /// The same for what is below one directory that is in both.
+    fn compare(&self, before: &NumberedNamespace, top: NodeId, invalidations: &mut Vec<Invalidation>) {
+        let mut directories = vec![top];
         while let Some(directory) = directories.pop() {
             // Only directories that are the same node in both are put on the list.
             let (Ok(old), Ok(new)) = (before.children(directory), self.children(directory)) else { continue };
@@ -285,105 +378,8 @@ impl NumberedNamespace {
                 invalidations.push(Invalidation::Node(directory));
             }
         }
-        invalidations
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn directory<const N: usize>(entries: [(&str, NamespaceEntry); N]) -> BTreeMap<String, NamespaceEntry> {
-        entries.into_iter().map(|(name, entry)| (name.to_owned(), entry)).collect()
-    }
-
-    fn namespace(release: &str, extra: &[&str]) -> Namespace {
-        let mut entries = directory([
-            (
-                "live",
-                NamespaceEntry::Directory(directory([("x", NamespaceEntry::Symlink(release.to_owned()))])),
-            ),
-            (
-                "generations",
-                NamespaceEntry::Directory(directory([("1", NamespaceEntry::Volume(VolumeNumber(7)))])),
-            ),
-        ]);
-        for name in extra {
-            entries.insert((*name).to_owned(), NamespaceEntry::FileMountPoint);
-        }
-        Namespace { entries }
-    }
-
-    fn number(description: &Namespace, before: Option<&NumberedNamespace>, now: i64) -> NumberedNamespace {
-        NumberedNamespace::new(description, before, Timestamp(now))
-    }
-
-    #[test]
-    fn numbers_are_the_same_after_a_restart_and_others_for_something_else() {
-        let first = number(&namespace("/a", &[]), None, 1);
-        let again = number(&namespace("/a", &["new"]), None, 2);
-        let switched = number(&namespace("/b", &[]), None, 3);
-        let live = first.lookup(NodeId::ROOT, b"live").unwrap();
-        assert_eq!(again.lookup(NodeId::ROOT, b"live").unwrap(), live);
-        assert_eq!(again.lookup(live, b"x").unwrap(), first.lookup(live, b"x").unwrap());
-        assert_ne!(switched.lookup(live, b"x").unwrap(), first.lookup(live, b"x").unwrap());
-        let volume = first.lookup(first.lookup(NodeId::ROOT, b"generations").unwrap(), b"1").unwrap();
-        assert_eq!(volume, NodeId::volume_root(VolumeNumber(7)));
-        assert_eq!(first.parent(volume).unwrap(), first.lookup(NodeId::ROOT, b"generations").unwrap());
-        assert_eq!(first.parent(live).unwrap(), NodeId::ROOT);
-        assert_eq!(first.parent(NodeId::ROOT).unwrap(), NodeId::ROOT);
-        assert!(first.parent(NodeId::volume_root(VolumeNumber(8))).is_err());
-        assert!(matches!(first.lookup(NodeId::ROOT, b"liv"), Err(LiveError::NotFound)));
-    }
-
-    #[test]
-    fn a_switched_link_and_an_added_name_are_forgotten_and_nothing_else() {
-        let first = number(&namespace("/a", &["old"]), None, 1);
-        let second = number(&namespace("/b", &["new"]), Some(&first), 2);
-        let live = first.lookup(NodeId::ROOT, b"live").unwrap();
-        let mut invalidations = second.invalidations_from(&first);
-        invalidations.sort_by_key(|invalidation| format!("{invalidation:?}"));
-        let entry = |parent, name: &[u8]| Invalidation::Entry { parent, name: name.into() };
-        let mut expected = vec![
-            entry(live, b"x"),
-            Invalidation::Node(live),
-            entry(NodeId::ROOT, b"old"),
-            entry(NodeId::ROOT, b"new"),
-            Invalidation::Node(NodeId::ROOT),
-        ];
-        expected.sort_by_key(|invalidation| format!("{invalidation:?}"));
-        assert_eq!(invalidations, expected);
-        assert!(second.invalidations_from(&second).is_empty());
-    }
-
-    #[test]
-    fn times_are_kept_by_what_stays_the_same() {
-        let first = number(&namespace("/a", &[]), None, 1);
-        let second = number(&namespace("/b", &[]), Some(&first), 2);
-        let time =
-            |name: &[u8]| second.attributes(second.lookup(NodeId::ROOT, name).unwrap()).unwrap().modified;
-        assert_eq!((time(b"generations"), time(b"live")), (Timestamp(1), Timestamp(2)));
-    }
-
-    #[test]
-    fn a_listing_goes_on_where_it_stopped() {
-        let numbered = number(&namespace("/a", &["p", "q", "r"]), None, 1);
-        let mut names = Vec::new();
-        let mut cookie = 0;
-        loop {
-            let page = numbered.list(NodeId::ROOT, cookie, 2).unwrap();
-            if page.is_empty() {
-                break;
-            }
-            for listed in page {
-                let Listed::Own(entry) = listed else { panic!("the root has no volumes") };
-                cookie = entry.cookie;
-                names.push(entry.name);
-            }
-        }
-        names.sort();
-        assert_eq!(names.len(), 5);
-        names.dedup();
-        assert_eq!(names.len(), 5);
-    }
-}
+mod tests;
