@@ -96,6 +96,14 @@ pub(super) fn describe_site(
     Ok(records.entries(site, root, &platforms(catalog)?, window))
 }
 
+/// What the namespace shows of a new snapshot of a site that it shows.
+pub(super) fn describe_snapshot(record: &SnapshotRecord) -> NamespaceEdit {
+    NamespaceEdit {
+        path: vec!["snapshots".to_owned(), record.site.to_string(), record.id.short()],
+        entry: Some(NamespaceEntry::Volume(VolumeNumber(record.volume))),
+    }
+}
+
 fn platforms(catalog: &Catalog) -> Result<Vec<Platform>, Failure> {
     Ok(values(catalog.list("")?))
 }

@@ -58,8 +58,8 @@ impl Daemon {
         Ok(retention.keep(records, &tags.into_iter().map(|(_, id)| id).collect()))
     }
 
-    /// Removes snapshots. Their records go first, in one transaction; when the power fails before their volumes are
-    /// discarded, the next start does it. Their objects are for the next collection.
+    /// Removes snapshots: their records, in one transaction, are all there is of them but objects, which are for the next
+    /// collection.
     pub(super) fn remove_snapshots(&self, site: &SiteName, doomed: &[SnapshotRecord]) -> Result<(), Failure> {
         if doomed.is_empty() {
             return Ok(());
@@ -67,9 +67,7 @@ impl Daemon {
         let removed =
             Refs::new(&self.store.catalog).remove(site, &doomed.iter().map(|record| record.id).collect())?;
         self.publish_site(site)?;
-        for record in removed {
-            self.discard_volume(record.volume)?;
-        }
+        removed.iter().for_each(|record| self.hide_snapshot(record));
         Ok(())
     }
 

@@ -138,9 +138,7 @@ impl Daemon {
         for (_, generation) in &generations {
             self.discard_volume(generation.volume)?;
         }
-        for (_, snapshot) in &snapshots {
-            self.discard_volume(snapshot.volume)?;
-        }
+        snapshots.iter().for_each(|(_, record)| self.hide_snapshot(record));
         for (key, _) in self.store.catalog.list::<ServerDatabase>(&prefix)? {
             self.drop_database(&key)?;
         }

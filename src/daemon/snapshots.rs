@@ -11,7 +11,6 @@ use crate::control::response::{
 };
 use crate::control::{At, Caller, Events, Failure, Revision, request};
 use crate::history::{DatabaseSnapshot, Refs, Snapshot, SnapshotId, SnapshotRecord};
-use crate::live::Access;
 use crate::site::{Generation, Site};
 
 impl Daemon {
@@ -106,8 +105,8 @@ impl Daemon {
     ) -> Result<SnapshotId, Failure> {
         let snapshot = self.describe(caller, site, generation, captured, message)?;
         let record = Refs::new(&self.store.catalog).register(&self.store.trees.objects, &snapshot, tag)?;
-        self.show_volume(record.volume, &snapshot.root, Access::ReadOnly)?;
-        self.publish_site(&site.name)?;
+        self.show_snapshot(&record);
+        self.publish_snapshot(&record);
         Ok(record.id)
     }
 

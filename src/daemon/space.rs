@@ -44,7 +44,8 @@ impl Daemon {
             self.volumes.lock().keys().map(|number| VolumeNumber(*number)).collect();
         // A snapshot's own volume is read-only and stands on the snapshot, which is counted as such.
         all_volumes.retain(|number| !own_volumes.contains(number));
-        all_volumes.extend(records.iter().map(|record| VolumeNumber(record.volume)));
+        let snapshots = catalog.list::<SnapshotRecord>("")?;
+        all_volumes.extend(snapshots.iter().map(|(_, record)| VolumeNumber(record.volume)));
         self.filesystem.references(&all_volumes)?.each(&mut |reference| {
             trees.reach(reference, &mut |id| shares.hold(id)).map_err(Failure::from)
         })?;

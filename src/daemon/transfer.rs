@@ -18,7 +18,6 @@ use crate::control::{DataWriter, Events, Failure, InputReader, Unit, request};
 use crate::history::{
     Record, Refs, Snapshot, SnapshotId, SnapshotRecord, StreamError, StreamHeader, StreamReader, StreamWriter,
 };
-use crate::live::Access;
 use crate::objects::{FileContent, ObjectId};
 
 /// After so many objects what has arrived is made durable and written down.
@@ -167,7 +166,7 @@ impl Daemon {
             tx.remove::<ArrivedNames>(&key(&header))?;
             tx.remove::<Arrived>(&key(&header)).map_err(Failure::from)
         })?;
-        self.show_volume(record.volume, &snapshot.root, Access::ReadOnly)?;
+        self.show_snapshot(&record);
         self.publish_site(&header.site)?;
         let site = new.as_ref().map(|new| self.make_site(new, record.id)).transpose().map_err(|failure| {
             let id = record.id.short();

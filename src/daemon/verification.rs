@@ -93,7 +93,6 @@ impl Daemon {
                 records_forgotten: records,
             });
         }
-        self.show_mended_snapshots()?;
         Ok(Verification {
             objects: report.sound,
             snapshots: survey.snapshots,

@@ -8,7 +8,7 @@ use super::{Daemon, generations, namespace};
 use crate::base::{PlatformName, SiteName};
 use crate::control::Failure;
 use crate::fuse::mounts::PlatformView;
-use crate::history::{Snapshot, SnapshotRecord};
+use crate::history::SnapshotRecord;
 use crate::live::{Access, Invalidation, NamespaceEntry, Volume, VolumeNumber};
 use crate::site::{Generation, GenerationState, Site};
 use crate::trees::Root;
@@ -46,11 +46,12 @@ impl LaneView {
 
 impl Daemon {
     /// Shows every volume the catalog knows and discards the overlays of those it does not: a crash between two
-    /// steps left them. What cannot be shown keeps nothing else down; `status` tells of it.
+    /// steps left them. What cannot be shown keeps nothing else down; `status` tells of it. Snapshots are not read
+    /// before somebody looks at them, however many there are.
     pub(super) fn show_all_volumes(&self) -> Result<(), Failure> {
-        let mut known = Vec::new();
+        let mut known = BTreeSet::new();
         let mut show = |what: &str, number: u32, base: &Root, access: Access| {
-            known.push(VolumeNumber(number));
+            known.insert(VolumeNumber(number));
             if let Err(failure) = self.show_volume(number, base, access) {
                 log::error!("{what} cannot be shown: {}: {}", failure.message, failure.causes.join(": "));
             }
@@ -69,10 +70,8 @@ impl Daemon {
             show(&generation.name.to_string(), generation.volume, &generation.base, access);
         }
         for (_, record) in self.store.catalog.list::<SnapshotRecord>("")? {
-            known.push(VolumeNumber(record.volume));
-            if let Err(failure) = self.show_snapshot(&record) {
-                log::error!("snapshot {} of {} cannot be shown: {}", record.id, record.site, failure.message);
-            }
+            known.insert(VolumeNumber(record.volume));
+            self.show_snapshot(&record);
         }
         match self.refuse_while_records_are_damaged() {
             Ok(()) => self.store.volumes.discard_unknown(&known)?,
@@ -81,32 +80,17 @@ impl Daemon {
         Ok(())
     }
 
-    fn show_snapshot(&self, record: &SnapshotRecord) -> Result<(), Failure> {
-        let snapshot = Snapshot::load(&self.store.trees.objects, record.id)?;
-        self.show_volume(record.volume, &snapshot.root, Access::ReadOnly).map(|_| ())
+    /// Makes a snapshot reachable by the number of its volume.
+    pub(super) fn show_snapshot(&self, record: &SnapshotRecord) {
+        self.filesystem.add_snapshot(VolumeNumber(record.volume), record.id);
     }
 
-    /// Shows the snapshots that could not be read when the daemon started and can be now: after a repair, or when a disk
-    /// is better.
-    pub(super) fn show_mended_snapshots(&self) -> Result<(), Failure> {
-        let mut shown = false;
-        for (_, record) in self.store.catalog.list::<SnapshotRecord>("")? {
-            let key = format!("{}/{}", record.site, record.id);
-            if self.is_shown(record.volume) || self.show_snapshot(&record).is_err() {
-                continue;
-            }
-            // It may have been removed since the list was read.
-            if self.store.catalog.get::<SnapshotRecord>(&key)?.is_none() {
-                self.discard_volume(record.volume)?;
-                continue;
-            }
-            log::info!("snapshot {} of {} is shown again", record.id, record.site);
-            shown = true;
-        }
-        if shown { self.publish() } else { Ok(()) }
+    /// Takes a snapshot away: its volume has no overlay. The namespace must not lead to it any more.
+    pub(super) fn hide_snapshot(&self, record: &SnapshotRecord) {
+        self.filesystem.remove_volume(VolumeNumber(record.volume));
     }
 
-    /// Whether a volume is shown.
+    /// Whether the volume of a site or a generation is shown.
     pub(super) fn is_shown(&self, number: u32) -> bool {
         self.volumes.lock().contains_key(&number)
     }
@@ -128,7 +112,7 @@ impl Daemon {
         Ok(volume)
     }
 
-    /// A shown volume.
+    /// The volume of a site or a generation.
     pub(super) fn volume(&self, number: u32) -> Result<Arc<Volume>, Failure> {
         self.volumes
             .lock()
@@ -194,6 +178,13 @@ impl Daemon {
         let forgotten = self.filesystem.edit_namespace(&edits);
         self.tell_kernel(forgotten);
         Ok(())
+    }
+
+    /// The same after a snapshot of a site that is shown: costs the same however many others it has.
+    pub(super) fn publish_snapshot(&self, record: &SnapshotRecord) {
+        let _one_at_a_time = self.publishing.lock();
+        let forgotten = self.filesystem.edit_namespace(&[namespace::describe_snapshot(record)]);
+        self.tell_kernel(forgotten);
     }
 
     /// Has the kernel forget what changed otherwise than through it; when this returns, it has.

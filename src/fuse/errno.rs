@@ -31,6 +31,7 @@ pub(super) fn errno(error: &LiveError) -> Errno {
         | LiveError::Row(_)
         | LiveError::OtherBase
         | LiveError::Trees(_)
+        | LiveError::Snapshot(_)
         | LiveError::Tables(_) => Errno::EIO,
     }
 }

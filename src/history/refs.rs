@@ -184,8 +184,7 @@ impl<'a> Refs<'a> {
         })
     }
 
-    /// Takes the records of snapshots of a site away, but of those that have a tag by now; returns what it took. Their
-    /// volumes are the caller's to discard.
+    /// Takes the records of snapshots of a site away, but of those that have a tag by now; returns what it took.
     pub fn remove(
         &self,
         site: &SiteName,

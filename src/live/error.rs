@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::base::FileError;
 use crate::base::encoding::EncodingError;
 use crate::base::tables::TablesError;
+use crate::history::HistoryError;
 use crate::objects::ObjectsError;
 use crate::trees::TreesError;
 
@@ -83,6 +84,9 @@ pub enum LiveError {
     /// The store failed or is damaged.
     #[error(transparent)]
     Trees(TreesError),
+    /// A snapshot is damaged or from a newer sitefs.
+    #[error(transparent)]
+    Snapshot(Box<HistoryError>),
     /// The metadata engine failed.
     #[error(transparent)]
     Tables(TablesError),

@@ -1,12 +1,11 @@
 //! The whole file system: the namespace and the volumes in it.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
+use super::attached::{Attached, Attachments};
 use super::namespace::{Listed, NAMESPACE, NumberedNamespace};
 use super::node::ROOT;
 use super::{
@@ -14,6 +13,7 @@ use super::{
     RenameMode, SetAttributes, SpaceReport, Volume, VolumeNumber, Volumes, XattrMode,
 };
 use crate::base::Timestamp;
+use crate::history::SnapshotId;
 
 /// An entry of a directory listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,16 +72,8 @@ pub trait Invalidations: Send + Sync {
 /// The namespace and the attached volumes. Every operation of [`Volume`] is here too, dispatched by node id, with
 /// the namespace's own answers (read-only) for volume 0.
 pub struct FileSystem {
-    volumes_of_store: Arc<Volumes>,
     namespace: RwLock<Arc<NumberedNamespace>>,
-    volumes: RwLock<HashMap<VolumeNumber, Arc<Attached>>>,
-}
-
-/// A volume that can be reached. A removed one can be reached as long as files in it are open.
-struct Attached {
-    volume: Arc<Volume>,
-    open_count: AtomicUsize,
-    removed: AtomicBool,
+    attachments: Attachments,
 }
 
 /// The part of the file system that a node is in.
@@ -98,29 +90,26 @@ impl FileSystem {
     pub fn new(volumes: Arc<Volumes>) -> Arc<FileSystem> {
         let namespace = NumberedNamespace::new(&Namespace::default(), None, Timestamp::now());
         Arc::new(FileSystem {
-            volumes_of_store: volumes,
             namespace: RwLock::new(Arc::new(namespace)),
-            volumes: RwLock::new(HashMap::new()),
+            attachments: Attachments::new(volumes),
         })
     }
 
     /// Makes a volume reachable by its number: before the namespace names it, or the kernel would take the name for
     /// missing.
     pub fn add_volume(&self, volume: Arc<Volume>) {
-        let attached = Attached { open_count: AtomicUsize::new(0), removed: AtomicBool::new(false), volume };
-        self.volumes.write().insert(attached.volume.number(), Arc::new(attached));
+        self.attachments.add(volume);
+    }
+
+    /// Makes a snapshot reachable as the volume of this number, likewise. It is read when somebody looks.
+    pub fn add_snapshot(&self, number: VolumeNumber, snapshot: SnapshotId) {
+        self.attachments.add_snapshot(number, snapshot);
     }
 
     /// Makes a volume unreachable: at once, or when the last open file in it is closed. Later operations on its
     /// nodes answer [`LiveError::NotFound`].
     pub fn remove_volume(&self, number: VolumeNumber) {
-        let mut volumes = self.volumes.write();
-        if let Some(attached) = volumes.get(&number) {
-            attached.removed.store(true, Ordering::Relaxed);
-            if attached.open_count.load(Ordering::Relaxed) == 0 {
-                volumes.remove(&number);
-            }
-        }
+        self.attachments.remove(number);
     }
 
     /// Replaces the namespace in one step and returns what the kernel must forget.
@@ -266,8 +255,9 @@ impl FileSystem {
                         Listed::Volume { cookie, name, root } => {
                             match self.attributes(root) {
                                 Ok(attributes) => entries.push(DirectoryEntry { cookie, name, attributes }),
-                                // Removed, and the namespace about to be replaced.
-                                Err(LiveError::NotFound) => {}
+                                // Removed, and the namespace about to be replaced; or a snapshot that cannot be
+                                // read, of which those are told who look at it, and which keeps no other down.
+                                Err(LiveError::NotFound | LiveError::Trees(_) | LiveError::Snapshot(_)) => {}
                                 Err(error) => return Err(error),
                             }
                         }
@@ -290,13 +280,13 @@ impl FileSystem {
                 Ok(OpenedFile { handle: NAMESPACE_HANDLE, served: Served::Program })
             }
             Place::Volume(_) => {
-                let attached = self.count_open(node)?;
+                let attached = self.attachments.open(node.volume())?;
                 let past_program = past_program
                     && (!mode.write
                         || attached.volume.attributes(node).is_ok_and(|found| found.mode & 0o6000 == 0));
                 let opened = attached.volume.open(node, mode, past_program);
                 if opened.is_err() {
-                    self.closed(&attached);
+                    self.attachments.close(&attached);
                 }
                 opened
             }
@@ -376,7 +366,7 @@ impl FileSystem {
             Place::Namespace(_) => Ok(()),
             Place::Volume(attached) => {
                 let result = attached.volume.release(handle);
-                self.closed(&attached);
+                self.attachments.close(&attached);
                 result
             }
         }
@@ -432,24 +422,24 @@ impl FileSystem {
 
     /// As [`Volume::forget`].
     pub fn forget(&self, node: NodeId) {
-        if let Ok(Place::Volume(attached)) = self.place(node) {
+        if let Some(attached) = self.attachments.get_attached(node.volume()) {
             attached.volume.forget(node);
         }
     }
 
     /// The space of the file system that holds the store.
     pub fn space(&self) -> Result<SpaceReport, LiveError> {
-        self.volumes_of_store.space()
+        self.attachments.volumes_of_store().space()
     }
 
-    /// All volumes that can be reached, those removed and still open among them.
+    /// All volumes that are attached, those removed and still open among them.
     pub(super) fn attached_volumes(&self) -> Vec<Arc<Volume>> {
-        self.volumes.read().values().map(|attached| Arc::clone(&attached.volume)).collect()
+        self.attachments.all()
     }
 
     /// The volumes of the store, whose rows they are.
     pub(super) fn volumes_of_store(&self) -> &Volumes {
-        &self.volumes_of_store
+        self.attachments.volumes_of_store()
     }
 
     fn place(&self, node: NodeId) -> Result<Place, LiveError> {
@@ -457,10 +447,7 @@ impl FileSystem {
         if number == NAMESPACE {
             return Ok(Place::Namespace(Arc::clone(&self.namespace.read())));
         }
-        match self.volumes.read().get(&number) {
-            Some(attached) => Ok(Place::Volume(Arc::clone(attached))),
-            None => Err(LiveError::NotFound),
-        }
+        Ok(Place::Volume(self.attachments.get(number)?))
     }
 
     /// The volume of a node that is about to be changed.
@@ -468,26 +455,6 @@ impl FileSystem {
         match self.place(node)? {
             Place::Namespace(_) => Err(LiveError::ReadOnly),
             Place::Volume(attached) => Ok(attached),
-        }
-    }
-
-    /// Counts a file as open before it is, under the lock that removing a volume takes: so it is not removed between.
-    fn count_open(&self, node: NodeId) -> Result<Arc<Attached>, LiveError> {
-        let volumes = self.volumes.read();
-        let attached = volumes.get(&node.volume()).ok_or(LiveError::NotFound)?;
-        attached.open_count.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::clone(attached))
-    }
-
-    fn closed(&self, attached: &Attached) {
-        if attached.open_count.fetch_sub(1, Ordering::Relaxed) > 1
-            || !attached.removed.load(Ordering::Relaxed)
-        {
-            return;
-        }
-        let mut volumes = self.volumes.write();
-        if attached.open_count.load(Ordering::Relaxed) == 0 {
-            volumes.remove(&attached.volume.number());
         }
     }
 }

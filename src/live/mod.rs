@@ -17,6 +17,7 @@
 //! Absent: FUSE, errno numbers, sites and generations.
 
 mod access_list;
+mod attached;
 mod attributes;
 mod audit;
 mod bulk;

@@ -1,6 +1,6 @@
 //! All volumes of a store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,6 +16,7 @@ use super::upper::{Uppers, failed};
 use super::{Access, LiveError, SpaceReport, Volume, VolumeNumber};
 use crate::base::files;
 use crate::base::tables::Reader;
+use crate::history::{HistoryError, Snapshot, SnapshotId};
 use crate::trees::{Root, Trees};
 
 /// What volumes share.
@@ -87,6 +88,20 @@ impl Volumes {
         Ok(volume)
     }
 
+    /// Makes the volume `number` of a snapshot: read-only, without an overlay, and known to nobody but the caller.
+    pub(super) fn browse(
+        &self,
+        number: VolumeNumber,
+        snapshot: SnapshotId,
+    ) -> Result<Arc<Volume>, LiveError> {
+        let root = match Snapshot::load(&self.shared.trees.objects, snapshot) {
+            Ok(snapshot) => snapshot.root,
+            Err(HistoryError::Objects(error)) => return Err(error.into()),
+            Err(error) => return Err(LiveError::Snapshot(Box::new(error))),
+        };
+        Ok(Arc::new(Volume::new(Arc::clone(&self.shared), number, root, Access::ReadOnly)?))
+    }
+
     /// Forgets the volume `number` and deletes its overlay. Open handles go on working until released.
     pub fn discard(&self, number: VolumeNumber) -> Result<(), LiveError> {
         let volume = self.shared.volumes.lock().remove(&number);
@@ -108,7 +123,7 @@ impl Volumes {
     }
 
     /// Deletes overlays of volumes that `known` does not contain: what a crash between two steps left.
-    pub fn discard_unknown(&self, known: &[VolumeNumber]) -> Result<(), LiveError> {
+    pub fn discard_unknown(&self, known: &BTreeSet<VolumeNumber>) -> Result<(), LiveError> {
         let mut found = recovery::volumes_with_rows(&self.shared.engine)?;
         found.extend(self.shared.uppers.volumes()?);
         found.retain(|number| !known.contains(number) && !self.shared.volumes.lock().contains_key(number));

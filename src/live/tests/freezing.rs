@@ -156,7 +156,7 @@ fn the_overlays_of_unknown_volumes_are_discarded() {
         put(&volume, volume.root(), "a", b"x");
     }
     store.reopen();
-    store.volumes().discard_unknown(&[VolumeNumber(2)]).unwrap();
+    store.volumes().discard_unknown(&[VolumeNumber(2)].into()).unwrap();
     for (number, expected) in [(1, 0), (2, 1), (3, 0)] {
         let volume = store.attach(number, &empty_root());
         assert_eq!(volume.list(volume.root(), 0, 10).unwrap().len(), expected, "{number}");
