@@ -250,6 +250,8 @@ fn set_user_id_goes_with_a_change_and_set_group_id_directories_pass_their_group_
     let handle = volume.open(id, WRITE, false).unwrap().handle;
     volume.write(handle, 0, b"y", false).unwrap();
     volume.release(handle).unwrap();
+    assert_eq!(volume.attributes(id).unwrap().mode, 0o6745, "root may write and leave them");
+    assert!(volume.clear_privileges(id).unwrap() && !volume.clear_privileges(id).unwrap());
     assert_eq!(volume.attributes(id).unwrap().mode, 0o2745, "without group execute the bit means locking");
 
     let shared = volume.make_directory(root, b"shared", 0o755, Caller { uid: 0, gid: 100 }).unwrap().id;
