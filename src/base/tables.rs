@@ -22,6 +22,7 @@ use redb::{
     ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableError, TableHandle,
 };
 
+use super::FileError;
 use super::files;
 
 mod range;
@@ -170,20 +171,34 @@ impl Tables {
         Ok(tables)
     }
 
-    /// As [`Tables::open`], and compares every page in use with its checksum: the engine itself trusts them, and a value's
-    /// own checksum says nothing of its key. Takes as long as reading the file.
+    /// As [`Tables::open`], and checks it ([`Tables::check`]): a value's own checksum says nothing of its key.
     ///
     /// So commits need not spare the next start that: each takes one flush instead of two (`docs/decisions/flushes.md`).
     pub fn open_checked(path: &Path, cache_bytes: usize) -> Result<Tables, TablesError> {
         let tables = Tables::open_as(path, cache_bytes, AfterCrash::Checked)?;
-        let is_as_left = tables.guarded(|_| match tables.database.write().as_mut() {
+        tables.check()?;
+        Ok(tables)
+    }
+
+    /// Compares every page in use, as it is in the file, with its checksum: the engine itself trusts them. Takes as long as
+    /// reading the file, and everybody else waits meanwhile.
+    pub fn check(&self) -> Result<(), TablesError> {
+        drop(self.opened()?);
+        let is_as_left = self.guarded(|_| match self.database.write().as_mut() {
             Some(database) => Ok(database.check_integrity()?),
             None => Err(redb::Error::DatabaseClosed),
         })?;
         if !is_as_left {
-            log::warn!("{}: what the engine keeps about free space was made anew", path.display());
+            log::warn!("{}: what the engine keeps about free space was made anew", self.path.display());
         }
-        Ok(tables)
+        Ok(())
+    }
+
+    /// Gives the open file another name, replacing what has it. Durable when the directory is synced.
+    pub fn rename(&mut self, to: &Path) -> Result<(), FileError> {
+        files::rename(&self.path, to)?;
+        self.path = to.to_owned();
+        Ok(())
     }
 
     fn open_file(

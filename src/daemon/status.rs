@@ -68,6 +68,7 @@ impl Daemon {
         problems.extend(
             self.store.catalog.copy_problem().map(|why| format!("the catalog has no copy now: {why}")),
         );
+        problems.extend(self.store.trees.objects.index_problem().map(|problem| problem.to_string()));
         for (_, generation) in self.store.catalog.list::<Generation>("")? {
             if !self.is_shown(generation.volume) && !held.contains_key(&generation.name.site) {
                 problems.push(format!(

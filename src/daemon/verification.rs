@@ -76,7 +76,7 @@ impl Daemon {
         let mut repaired = None;
         if request.repair {
             let wanted: BTreeSet<ObjectId> = report.bad.union(&survey.objects).copied().collect();
-            let result = if wanted.is_empty() && report.damages_count == 0 {
+            let result = if wanted.is_empty() && !report.needs_repair() {
                 Repaired::default()
             } else {
                 log::warn!("repairing {} objects", wanted.len());

@@ -79,9 +79,11 @@ impl Objects {
     }
 
     /// Takes the census that a collection is based on: reads the index once, and needs nine bytes of memory for each
-    /// object. Waits for a collection or a verification under way.
+    /// object. Waits for a collection or a verification under way. A damaged index is made anew first: what it does not
+    /// show as used would be taken away.
     pub fn prepare_collection(&self) -> Result<Collection<'_>, ObjectsError> {
         let maintenance = self.maintenance.lock();
+        self.packs.index.mend()?;
         let mut packed = Vec::new();
         self.plain.each_durable(&mut |id, _| {
             packed.push(id);
@@ -89,7 +91,7 @@ impl Objects {
         })?;
         // Few, since each is a file of its own of a megabyte or more.
         let mut plain = packed.into_iter().peekable();
-        self.packs.settle()?;
+        self.packs.recount()?;
         let mut names = Names::new(self.usage().objects);
         let mut after = None;
         loop {

@@ -39,7 +39,7 @@ impl Collection<'_> {
             let unused = len.saturating_sub(PACK_HEADER_LEN + used);
             unused > 0 && unused * UNUSED_SHARE >= *len
         };
-        let mut chosen: Vec<(u32, u64)> = packs.index.packs()?.into_iter().filter(is_worth_it).collect();
+        let mut chosen: Vec<(u32, u64)> = packs.index.packs().into_iter().filter(is_worth_it).collect();
         chosen.sort_by_key(|(number, _)| swept.used.get(number).copied().unwrap_or_default());
         // Nothing may be appended to a pack that is about to go.
         if chosen.iter().any(|(number, _)| *number >= packs.newest()) {
@@ -50,14 +50,19 @@ impl Collection<'_> {
             if number >= packs.newest() {
                 continue;
             }
-            match self.objects.empty_pack(number)? {
-                Some(copied) => {
-                    packs.remove_pack(number)?;
+            loop {
+                let renewals = packs.index.renewals();
+                let Some(copied) = self.objects.empty_pack(number)? else {
+                    done.damaged += 1;
+                    break;
+                };
+                done.copied_bytes += copied;
+                // Else the index was made anew meanwhile, and may refer to the pack again.
+                if packs.remove_pack(number, renewals)? {
                     done.packs += 1;
                     done.removed_bytes += len;
-                    done.copied_bytes += copied;
+                    break;
                 }
-                None => done.damaged += 1,
             }
             each(&done);
         }
@@ -68,7 +73,7 @@ impl Collection<'_> {
 impl Objects {
     /// Copies what is used of a sealed pack to the newest, durably and with its new place in the index; returns how
     /// many bytes. `None` when a part of the pack cannot be read: it may hold what is used, and stays.
-    fn empty_pack(&self, number: u32) -> Result<Option<u64>, ObjectsError> {
+    pub(super) fn empty_pack(&self, number: u32) -> Result<Option<u64>, ObjectsError> {
         let file = self.packs.media.open(number)?;
         let len = file.len()?;
         let mut header = [0; PACK_HEADER_LEN as usize];

@@ -16,6 +16,21 @@ pub enum ObjectsError {
     /// The index failed. It can be rebuilt: nothing is lost with it.
     #[error("the index of objects failed: {0}")]
     Index(#[from] TablesError),
+    /// The index is damaged, and not there again yet.
+    #[error(
+        "the index of objects was damaged and is being made anew from the packs: try again when `sitefs status` does \
+             not say so any more"
+    )]
+    IndexRenewing,
+    /// The index is damaged, and stays so for now.
+    #[error(
+        "the index of objects is damaged and cannot be made anew from the packs ({reason}): put that right, and run \
+             `sitefs verify --repair`"
+    )]
+    IndexDamaged {
+        /// Why not.
+        reason: String,
+    },
     /// A reference to an object that is in no pack.
     #[error("object {id} is missing from the store: run `sitefs verify`")]
     Missing {

@@ -29,6 +29,7 @@ mod packs;
 mod plain;
 mod record;
 mod recovery;
+mod renewal;
 mod repair;
 mod scan;
 mod shares;

@@ -203,8 +203,7 @@ impl Packs {
         let mut bytes = [0; HEADER_LEN];
         let file = self.pack(location.pack);
         let read = file.and_then(|file| file.read(&mut bytes, u64::from(location.offset)));
-        let header = read.ok().and_then(|()| Header::decode(&bytes));
-        header.is_some_and(|header| {
+        read.ok().and_then(|()| Header::decode(&bytes)).is_some_and(|header| {
             let is_same = matches!(header.content, Content::Object { id: found, .. } if found == id);
             is_same && header.stored_len == location.stored_len
         })
@@ -402,12 +401,14 @@ impl Packs {
     }
 
     /// Removes a sealed pack of which nothing is used. First the index forgets it, durably: a pack that the index
-    /// knows and that is not there would be lost data.
-    pub(super) fn remove_pack(&self, number: u32) -> Result<(), ObjectsError> {
-        self.index.remove_pack(number)?;
+    /// knows and that is not there would be lost data. `false`: the index was made anew since renewal `renewals`.
+    pub(super) fn remove_pack(&self, number: u32, renewals: u64) -> Result<bool, ObjectsError> {
+        if !self.index.remove_pack(number, renewals)? {
+            return Ok(false);
+        }
         self.media.remove(number)?;
         self.open_packs.write().remove(&number);
-        Ok(self.media.sync_names()?)
+        self.media.sync_names().map(|()| true).map_err(ObjectsError::from)
     }
 
     /// Moves what is durable from memory to the index.

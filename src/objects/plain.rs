@@ -78,7 +78,7 @@ impl Plain {
             }),
             flushing: Mutex::new(()),
         };
-        let totals = match index.plain_totals()? {
+        let totals = match index.plain_totals() {
             Some(totals) => totals,
             None => {
                 // A process killed between a rename and its flush left names that are only in the kernel's cache.

@@ -18,7 +18,7 @@ use super::scan::{Stretch, scan};
 use crate::base::files;
 
 /// How many objects go to the index together.
-const BATCH_OBJECTS: usize = 32_768;
+pub(super) const BATCH_OBJECTS: usize = 32_768;
 
 /// A stretch of a pack that holds no record.
 pub(super) struct Gap {
@@ -51,13 +51,13 @@ impl Packs {
 
     fn open_once(media: Arc<dyn Media>, index_path: &Path, sizes: Sizes) -> Result<Packs, ObjectsError> {
         let numbers = media.list()?;
-        let mut index = Index::open(index_path)?;
+        let mut index = Index::open(index_path, media.clone())?;
         if !reaches_no_further(&index, &*media, &numbers)? {
             drop(index);
             files::remove_file(index_path)?;
-            index = Index::open(index_path)?;
+            index = Index::open(index_path, media.clone())?;
         }
-        let known: BTreeMap<u32, u64> = index.packs()?.into_iter().collect();
+        let known: BTreeMap<u32, u64> = index.packs().into_iter().collect();
         let mut previous_len = 0;
         let mut newest = None;
         for (place, &number) in numbers.iter().enumerate() {
@@ -78,6 +78,7 @@ impl Packs {
             }
         }
         media.sync_names()?;
+        index.complete();
         let totals = index.totals()?;
         let unused = numbers.last().map_or(1, |newest| newest + 1);
         let appender = match newest {
@@ -93,7 +94,7 @@ impl Packs {
 
 /// Whether the packs hold all that the index speaks of.
 fn reaches_no_further(index: &Index, media: &dyn Media, numbers: &[u32]) -> Result<bool, ObjectsError> {
-    for (number, indexed) in index.packs()? {
+    for (number, indexed) in index.packs() {
         let len = match numbers.binary_search(&number) {
             Ok(_) => media.open(number)?.len()?,
             Err(_) => 0,

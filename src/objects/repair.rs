@@ -43,7 +43,7 @@ impl Objects {
         }
         self.packs.settle()?;
         let mut gaps = Vec::new();
-        let packs = self.packs.index.packs()?;
+        let packs = self.packs.index.packs();
         let mut previous_len = 0;
         for &(number, len) in &packs {
             let copies = self.copies(number, len, bad, &repaired.restored, &mut gaps, previous_len)?;

@@ -176,6 +176,11 @@ impl Objects {
         self.each_id(&mut |id| if self.packs.kind(id)? == Some(kind) { each(id) } else { Ok(()) })
     }
 
+    /// What is the matter with the index of objects, if anything is: not all of them may be found now.
+    pub fn index_problem(&self) -> Option<ObjectsError> {
+        self.packs.index.problem()
+    }
+
     /// How much is stored.
     pub fn usage(&self) -> Usage {
         self.packs.totals().plus(self.plain.totals())
@@ -185,6 +190,7 @@ impl Objects {
 /// Leaves an index that needs no scan at the next open. Nothing depends on it.
 impl Drop for Objects {
     fn drop(&mut self) {
+        self.packs.index.close();
         if let Err(error) = self.plain.settle(&self.packs.index).and_then(|()| self.packs.settle()) {
             log::warn!("closing the store: {error}");
         }

@@ -10,6 +10,7 @@ mod collection;
 mod crash;
 mod damage;
 mod disk;
+mod renewal;
 mod repair;
 
 /// In memory where there is such a place: hundreds of stores are opened, each with flushes of its index.

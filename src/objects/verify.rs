@@ -49,6 +49,11 @@ pub enum Damage {
         /// How many.
         bytes: u64,
     },
+    /// The index was not as it was written. It has been made anew from the packs.
+    Index {
+        /// What was wrong.
+        reason: String,
+    },
 }
 
 impl fmt::Display for Damage {
@@ -57,6 +62,9 @@ impl fmt::Display for Damage {
             Damage::Object { id, place } => write!(out, "object {id} is damaged in {place}"),
             Damage::Lost { id, place } => write!(out, "object {id} is lost: it was in {place}"),
             Damage::Unreadable { place, bytes } => write!(out, "{bytes} bytes cannot be read in {place}"),
+            Damage::Index { reason } => {
+                write!(out, "{reason}: it only says where objects are, and was made anew from the packs")
+            }
         }
     }
 }
@@ -72,6 +80,14 @@ pub struct VerifyReport {
     pub damages_count: u64,
     /// Every object that is damaged or lost.
     pub bad: BTreeSet<ObjectId>,
+}
+
+impl VerifyReport {
+    /// Whether there is damage to what is stored. A damaged index is none any more.
+    pub fn needs_repair(&self) -> bool {
+        let mended = self.damages.iter().filter(|damage| matches!(damage, Damage::Index { .. })).count();
+        self.damages_count > mended as u64
+    }
 }
 
 /// A verification under way.
@@ -90,13 +106,14 @@ fn place(location: &Location) -> String {
 
 impl Objects {
     /// Reads every object and compares it with its name; `each` is told how far it is after every object. Changes
-    /// go on meanwhile; what they add is left out. An error means that nothing is known about the rest: a place that
+    /// go on meanwhile; what they add is left out. A damaged index is made anew first. An error means that nothing is known about the rest: a place that
     /// cannot be read is damage, not an error.
     pub fn verify(&self, each: &mut dyn FnMut(VerifyProgress)) -> Result<VerifyReport, ObjectsError> {
         // Nothing is taken away meanwhile.
         let _maintenance = self.maintenance.lock();
+        let index_damage = self.packs.index.mend()?;
         self.flush()?;
-        self.packs.settle()?;
+        self.packs.recount()?;
         let progress = VerifyProgress { bytes_total: self.usage().stored_bytes, ..VerifyProgress::default() };
         let mut verification = Verification {
             objects: self,
@@ -105,8 +122,11 @@ impl Objects {
             each,
             unread: BTreeMap::new(),
         };
+        if let Some(reason) = index_damage {
+            verification.damage(Damage::Index { reason });
+        }
         let indexed = self.packs.index.totals()?.objects;
-        let packs = self.packs.index.packs()?;
+        let packs = self.packs.index.packs();
         for &(pack, len) in &packs {
             verification.pack(pack, len)?;
         }

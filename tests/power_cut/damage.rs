@@ -93,6 +93,10 @@ fn a_flipped_bit_is_found_and_named_and_never_served() {
                 let verified = place.sitefs(&["verify"]);
                 assert!([0, 1].contains(&verified.exit), "{context}: {}", verified.stderr);
                 let found = verified.exit == 1;
+                let report: Value = serde_json::from_str(&verified.stdout)
+                    .unwrap_or_else(|_| panic!("{context}: no report: {}", verified.stderr));
+                let is_named = |report: &Value| report["damages"].to_string().contains("index.redb");
+                assert!(!found || kind != "objects/index.redb" || is_named(&report), "{context}: {report}");
                 let is_harmless = || match kind {
                     "objects/packs/" => {
                         let pack = pristine.join(path.strip_prefix(&store).unwrap());
@@ -102,7 +106,6 @@ fn a_flipped_bit_is_found_and_named_and_never_served() {
                 };
                 assert!(found || is_harmless(), "{context}: not found");
                 if found && is_plain {
-                    let report: Value = serde_json::from_str(&verified.stdout).unwrap();
                     let affected = &report["affected"][0];
                     assert!(affected["site"] == "shop" && affected["path"] != "", "{context}: {report}");
                 }
