@@ -183,15 +183,16 @@ impl Daemon {
         Ok(WriteHold { generation: generation.name.clone(), volume, hold: None, lets_write: true })
     }
 
-    /// Waits until whoever has something of a generation open for writing now, or its database, is done with it, so that requests
-    /// which began before the application was told to refuse writes still get theirs; not longer than
-    /// [`LAST_WRITERS_MAX`].
+    /// Waits until whoever has something of a generation open for writing now, or uses its database, is done with it, so
+    /// that requests which began before the application was told to refuse writes still get theirs; not longer than
+    /// [`LAST_WRITERS_MAX`]. A connection that is only kept for the next request is not waited for: if it is used for a
+    /// write after all, that waits for the hold, as any other does.
     pub(super) fn wait_for_last_writers(&self, generation: &Generation) -> Result<(), Failure> {
         let volume = self.volume(generation.volume)?;
         let before = volume.writers();
         let database = self.server_database(&generation.name)?;
         let sessions = || -> Result<BTreeSet<u64>, Failure> {
-            let sessions = database.as_ref().map(ServerDatabase::sessions).transpose()?;
+            let sessions = database.as_ref().map(ServerDatabase::busy_sessions).transpose()?;
             Ok(sessions.unwrap_or_default().into_iter().collect())
         };
         let connected = sessions()?;

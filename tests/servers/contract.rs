@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sitefs::database::{DatabaseError, Problem, Secret, ServerDatabase, ServerUrl};
 
-use crate::machines::{Server, Setup, said};
+use crate::machines::{Server, Setup, said, wait_until};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -203,6 +203,41 @@ fn an_account_can_be_kept_from_writing_and_be_let_again() {
         hold.release().unwrap();
         copy.end_sessions(&[999_999_999]);
         assert_eq!(copy.at.summary().unwrap().tables["nothing"].rows, 1);
+        copy.drop().unwrap();
+    });
+}
+
+#[test]
+fn a_connection_that_is_only_kept_is_told_from_one_with_a_transaction() {
+    both(|server, _| {
+        let source = server.at("shop");
+        let copy = own(&source, "sf_kept");
+        copy.create().unwrap();
+        copy.load(&mut source.dump().unwrap()).unwrap();
+        let connect = |sql: &str| {
+            let mut command = server.application("sf_kept", &copy.user, copy.password.reveal());
+            let mut child = command
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            let mut input = child.stdin.take().unwrap();
+            std::io::Write::write_all(&mut input, sql.as_bytes()).unwrap();
+            (child, input)
+        };
+        let mut ends = vec![connect("SELECT count(*) FROM node;\n")];
+        wait_until("it is connected", || copy.sessions().unwrap().len() == 1);
+        wait_until("it is only kept", || copy.busy_sessions().unwrap().is_empty());
+        ends.push(connect("START TRANSACTION; INSERT INTO nothing VALUES (1);\n"));
+        wait_until("another one works", || copy.busy_sessions().unwrap().len() == 1);
+        // Longer than a connection has to be idle; in MariaDB's client, the transaction is on its way until then.
+        std::thread::sleep(Duration::from_secs(4));
+        assert_eq!(copy.busy_sessions().unwrap().len(), 1, "its transaction is open");
+        assert_eq!(copy.sessions().unwrap().len(), 2);
+        for (mut child, input) in ends {
+            drop(input);
+            child.wait().unwrap();
+        }
         copy.drop().unwrap();
     });
 }

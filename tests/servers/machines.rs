@@ -289,6 +289,15 @@ impl Server {
     }
 }
 
+/// Connections that were open at a switch end within moments, and what they kept with them.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < LIMIT, "it never comes to this: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Feeds statements to a program; what it printed, or its errors.
 pub(crate) fn said(mut command: Command, sql: &str) -> Result<String, String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -5,22 +5,12 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use crate::machines::{Server, Setup};
+use crate::machines::{Server, Setup, wait_until};
 use crate::place::Place;
 
 fn both(test: impl Fn(&Place) + Sync) {
     Server::both(Setup::default(), "", "", |server| test(&Place::new(server)));
-}
-
-/// Connections that were open at a switch end within moments, and what they kept with them.
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !holds() {
-        assert!(since.elapsed() < Duration::from_secs(60), "it never comes to this: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How MariaDB and MySQL are spoken to: their own programs, and the SQL that they need.
 
-use super::{ServerAddress, ServerDatabase, ServerUrl};
+use super::{IDLE_SECONDS, ServerAddress, ServerDatabase, ServerUrl};
 use crate::base::process::{self, Command};
 
 /// What the administrator must be allowed, with the names that the servers have for it; of several, one is enough.
@@ -206,6 +206,13 @@ pub(super) const CHECK: &str = "SELECT CONNECTION_ID();";
 
 pub(super) fn sessions(user: &str) -> String {
     format!("SELECT id FROM information_schema.processlist WHERE user = '{user}';\n")
+}
+
+pub(super) fn busy_sessions(user: &str) -> String {
+    format!(
+        "SELECT id FROM information_schema.processlist WHERE user = '{user}' AND NOT (command = 'Sleep' AND time >= \
+         {IDLE_SECONDS} AND id NOT IN (SELECT trx_mysql_thread_id FROM information_schema.innodb_trx));\n"
+    )
 }
 
 pub(super) fn waiting(user: &str) -> String {

@@ -40,6 +40,10 @@ pub use secret::Secret;
 /// How long a statement may take that is neither a dump nor the reading of one: dropping a large database included.
 const STATEMENT_TIME_MAX: Duration = Duration::from_secs(600);
 
+/// How long, in seconds, a connection without a transaction has asked nothing when it is taken for one that no request is using. A
+/// request rarely works as long as this between two questions.
+const IDLE_SECONDS: u32 = 2;
+
 /// A database on a server that is sitefs' own, made for one generation or one test: with the account of the
 /// application, which may use this one alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +181,12 @@ impl ServerDatabase {
     /// The connections of its account.
     pub fn sessions(&self) -> Result<Vec<u64>, DatabaseError> {
         self.sessions_of(|| mariadb::sessions(&self.user), || postgresql::sessions(&self.user))
+    }
+
+    /// Those of them that work, have a transaction open, or did so in the last two seconds. What is left out is what an
+    /// application keeps from a request to the next, or hardly ever asks.
+    pub fn busy_sessions(&self) -> Result<Vec<u64>, DatabaseError> {
+        self.sessions_of(|| mariadb::busy_sessions(&self.user), || postgresql::busy_sessions(&self.user))
     }
 
     /// Makes the statements of its account fail that wait for a lock.

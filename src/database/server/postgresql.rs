@@ -1,6 +1,6 @@
 //! How PostgreSQL is spoken to: its own programs, and the SQL that they need.
 
-use super::{ServerAddress, ServerDatabase, ServerUrl};
+use super::{IDLE_SECONDS, ServerAddress, ServerDatabase, ServerUrl};
 use crate::base::accounts::User;
 use crate::base::process::Command;
 
@@ -113,6 +113,13 @@ pub(super) const CHECK: &str = "SELECT pg_backend_pid();";
 
 pub(super) fn sessions(user: &str) -> String {
     format!("SELECT pid FROM pg_stat_activity WHERE usename = '{user}';\n")
+}
+
+pub(super) fn busy_sessions(user: &str) -> String {
+    format!(
+        "SELECT pid FROM pg_stat_activity WHERE usename = '{user}' AND NOT (coalesce(state, '') = 'idle' AND state_change \
+         <= clock_timestamp() - interval '{IDLE_SECONDS} s');\n"
+    )
 }
 
 pub(super) fn waiting(user: &str) -> String {
