@@ -190,6 +190,18 @@ pub enum Problem {
         /// The server's version.
         server: String,
     },
+    /// What tables once held would be missing from a dump.
+    #[error(
+        "{}: the history of {} cannot be dumped ({reason}), and every copy would lack it. Give it up (ALTER TABLE ... DROP SYSTEM VERSIONING) or mend that first", name, tables.join(", ")
+    )]
+    HistoryNotDumped {
+        /// The database.
+        name: String,
+        /// The tables.
+        tables: Vec<String>,
+        /// Why it cannot.
+        reason: String,
+    },
     /// There is no space for copies of the database.
     #[error("{} has {} MiB left, and copies of the database may take {}: make room there, or remove clones (sitefs site remove)", directory.display(), free_bytes >> 20, needed_bytes.div_ceil(1 << 20))]
     NoSpaceForCopies {

@@ -145,3 +145,37 @@ fn a_table_that_is_changed_while_it_is_dumped_waits_or_ends_the_dump() {
         assert_eq!(dump.finish().unwrap(), before);
     });
 }
+
+#[test]
+fn what_tables_once_held_is_copied_too_or_refused() {
+    let server = Server::mariadb();
+    let make = "CREATE DATABASE shop; USE shop;
+        CREATE TABLE price (id INT PRIMARY KEY, euro INT) WITH SYSTEM VERSIONING;
+        CREATE TABLE named (id INT PRIMARY KEY, since TIMESTAMP(6) GENERATED ALWAYS AS ROW START, until TIMESTAMP(6)
+          GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (since, until)) WITH SYSTEM VERSIONING;
+        INSERT INTO price VALUES (1, 10), (2, 20); INSERT INTO named (id) VALUES (1);
+        UPDATE price SET euro = 11 WHERE id = 1; DELETE FROM price WHERE id = 2; DELETE FROM named;";
+    server.sql("", make);
+    let source = server.at("shop");
+    source.examine().unwrap();
+    let copy = own(&source, "sf_history");
+    copy.create().unwrap();
+    let loaded = copy.load(&mut source.dump().unwrap()).unwrap();
+    assert_eq!(loaded, copy.at.summary().unwrap());
+    let all = "SELECT *, row_start, row_end FROM price FOR SYSTEM_TIME ALL ORDER BY id, row_end; SELECT * FROM named FOR \
+         SYSTEM_TIME ALL;";
+    let kept = server.sql("sf_history", all);
+    assert_eq!(kept, server.sql("shop", all));
+    assert_eq!(kept.lines().count(), 4, "{kept}");
+    let application = server.application("sf_history", &copy.user, copy.password.reveal());
+    said(application, "UPDATE price SET euro = 12;").unwrap();
+    assert_eq!(server.sql("sf_history", all).lines().count(), 5, "it goes on");
+    copy.drop().unwrap();
+
+    let by_transactions = "CREATE TABLE ledger (id INT PRIMARY KEY, since BIGINT UNSIGNED GENERATED ALWAYS AS ROW START, \
+         until BIGINT UNSIGNED GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (since, until)) WITH SYSTEM VERSIONING;";
+    server.sql("shop", by_transactions);
+    let refused = source.examine().unwrap_err().to_string();
+    assert!(refused.contains("the history of ledger cannot be dumped"), "{refused}");
+    assert!(source.dump().is_err());
+}

@@ -32,7 +32,8 @@ impl ServerUrl {
     pub fn dump(&self) -> Result<ServerDump, DatabaseError> {
         self.server.protected()?;
         let columns = self.columns_that_may_change()?;
-        let dumper = self.server.choose(|| mariadb::dumper(self), || postgresql::dumper(self));
+        let has_history = self.has_history()?;
+        let dumper = self.server.choose(|| mariadb::dumper(self, has_history), || postgresql::dumper(self));
         let mut dump = ServerDump {
             at: self.clone(),
             source: BufReader::with_capacity(256 << 10, dumper.stream()?),

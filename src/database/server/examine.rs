@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::version::{Version, major};
 use super::{ServerUrl, mariadb, postgresql};
 use crate::base::files;
 use crate::base::process::Command;
@@ -40,6 +41,7 @@ impl ServerUrl {
             Engine::MariaDb | Engine::Sqlite => self.check_mariadb()?,
         }
         let without_transactions = self.tables_without_transactions()?;
+        self.has_history()?;
         let size_bytes = self.size_bytes()?;
         self.check_space(size_bytes)?;
         Ok(ServerExamination { size_bytes, without_transactions })
@@ -63,13 +65,42 @@ impl ServerUrl {
         if !missing.is_empty() {
             return Err(self.not_allowed(missing.join(", ")).into());
         }
-        let program = mariadb::dumper_name();
-        let said = Command::new(program).argument("--version").run()?.success()?.output.text();
-        let dumper = Version::of_program(&said);
+        let dumper = mariadb_dumper()?;
         if dumper.can_dump(version) {
             return Ok(());
         }
-        Err(Problem::ProgramUnfit { program: format!("{program} {dumper}"), server }.into())
+        let program = format!("{} {dumper}", mariadb::dumper_name());
+        Err(Problem::ProgramUnfit { program, server }.into())
+    }
+
+    /// Whether tables of it keep the rows that they once had, which a dump then has too; an error where a dump cannot,
+    /// as it would leave them out without a word.
+    pub(super) fn has_history(&self) -> Result<bool, DatabaseError> {
+        if self.server.engine == Engine::PostgreSql {
+            return Ok(false);
+        }
+        let tables = self.server.query(None, &mariadb::tables_with_history(&self.name))?;
+        if tables.is_empty() {
+            return Ok(false);
+        }
+        let name = |row: &Vec<String>| row.first().cloned().unwrap_or_default();
+        let by_transactions: Vec<String> =
+            tables.iter().filter(|row| row.get(1).is_some_and(|by| by == "1")).map(name).collect();
+        let refused = |tables: Vec<String>, reason: String| {
+            Problem::HistoryNotDumped { name: self.name.clone(), tables, reason }.into()
+        };
+        if !by_transactions.is_empty() {
+            let reason = "its rows are numbered by transactions, which are the server's own".to_owned();
+            return Err(refused(by_transactions, reason));
+        }
+        let server = self.server.column(None, mariadb::VERSION)?.concat();
+        let dumper = mariadb_dumper()?;
+        if dumper.dumps_history() && Version::of_server(&server).dumps_history() {
+            return Ok(true);
+        }
+        let reason =
+            format!("that takes 10.11 of MariaDB, and this is {server}, with {dumper} of its programs");
+        Err(refused(tables.iter().map(name).collect(), reason))
     }
 
     fn check_postgresql(&self) -> Result<(), DatabaseError> {
@@ -115,74 +146,8 @@ fn free_bytes(directory: &Path) -> Option<u64> {
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// The version of MariaDB's or MySQL's server, or of their programs. The two have long gone different ways: what one's
-/// program asks and writes is not what the other's server has. An older program may leave out, without a word, what it
-/// does not know, and the copy would lack it as the dump does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Version {
-    is_mariadb: bool,
-    /// Major and minor.
-    number: (u32, u32),
-}
-
-impl Version {
-    /// Of `SELECT VERSION()`: `10.11.6-MariaDB-0+deb12u1`, `8.0.36`.
-    fn of_server(text: &str) -> Version {
-        let mut numbers = text.split(|other: char| !other.is_ascii_digit()).map(|number| number.parse().ok());
-        let mut number = || numbers.next().flatten().unwrap_or_default();
-        Version { is_mariadb: text.contains("MariaDB"), number: (number(), number()) }
-    }
-
-    /// Of `--version`: `mariadb-dump  Ver 10.19 Distrib 10.11.6-MariaDB, for ...`, `mariadb-dump from 11.4.2-MariaDB,
-    /// client 10.19 for ...`, `mysqldump  Ver 8.0.36 for ...`.
-    fn of_program(text: &str) -> Version {
-        let behind = |word: &str| text.split_once(word).map(|(_, rest)| rest.trim_start());
-        let number = behind(" Distrib ").or_else(|| behind(" from ")).or_else(|| behind(" Ver "));
-        let number = number.and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
-        Version { is_mariadb: text.contains("MariaDB"), ..Version::of_server(number) }
-    }
-
-    fn can_dump(self, server: Version) -> bool {
-        self.is_mariadb == server.is_mariadb && self.number >= server.number
-    }
-}
-
-impl std::fmt::Display for Version {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = if self.is_mariadb { "MariaDB" } else { "MySQL" };
-        write!(out, "{}.{} of {name}", self.number.0, self.number.1)
-    }
-}
-
-/// The number before the first dot; from a text without one, 0.
-fn major(version: &str) -> u32 {
-    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_dumps_servers_of_its_own_kind_that_are_not_newer() {
-        let programs = [
-            "mariadb-dump  Ver 10.19 Distrib 10.11.6-MariaDB, for debian-linux-gnu (x86_64)",
-            "mariadb-dump from 11.4.2-MariaDB, client 10.19 for debian-linux-gnu (x86_64)",
-            "mysqldump  Ver 8.0.36 for Linux on x86_64 (MySQL Community Server - GPL)",
-            "mysqldump  Ver 10.13 Distrib 5.7.44, for Linux (x86_64)",
-        ];
-        for (server, can) in [
-            ("10.11.19-MariaDB-0+deb12u1", [true, true, false, false]),
-            ("11.4.2-MariaDB", [false, true, false, false]),
-            ("12.0.1-MariaDB-log", [false; 4]),
-            ("8.0.36-0ubuntu0.22.04.1", [false, false, true, false]),
-            ("5.7.44-log", [false, false, true, true]),
-            ("8.4.0", [false; 4]),
-        ] {
-            let found = programs.map(|said| Version::of_program(said).can_dump(Version::of_server(server)));
-            assert_eq!(found, can, "{server}");
-        }
-        assert_eq!(Version::of_program(programs[0]).to_string(), "10.11 of MariaDB");
-    }
+/// The version of the program that writes dumps of MariaDB and MySQL.
+fn mariadb_dumper() -> Result<Version, DatabaseError> {
+    let said = Command::new(mariadb::dumper_name()).argument("--version").run()?.success()?.output.text();
+    Ok(Version::of_program(&said))
 }

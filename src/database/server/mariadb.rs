@@ -90,7 +90,7 @@ pub(super) fn dumper_name() -> &'static str {
 
 /// The program that writes a dump, all of one moment as far as its tables have transactions. Without dates and in the
 /// order of the primary keys, so that the dumps of two days share most of their chunks.
-pub(super) fn dumper(at: &ServerUrl) -> Command {
+pub(super) fn dumper(at: &ServerUrl, has_history: bool) -> Command {
     command(dumper_name(), &at.server)
         .arguments([
             "--single-transaction",
@@ -105,6 +105,7 @@ pub(super) fn dumper(at: &ServerUrl) -> Command {
             "--events",
             "--triggers",
         ])
+        .arguments(has_history.then_some("--dump-history"))
         .argument(&at.name)
 }
 
@@ -188,6 +189,15 @@ pub(super) fn tables_without_transactions(name: &str) -> String {
     format!(
         "SELECT table_name FROM information_schema.tables WHERE table_schema = '{name}' AND {STORED} AND \
          engine NOT IN (SELECT engine FROM information_schema.engines WHERE transactions = 'YES') ORDER BY 1;\n"
+    )
+}
+
+/// Tables that keep the rows they once had, each with whether these are numbered by transactions (`1`), not by times.
+pub(super) fn tables_with_history(name: &str) -> String {
+    format!(
+        "SELECT table_name, EXISTS (SELECT * FROM information_schema.columns WHERE columns.table_schema = '{name}' AND \
+         columns.table_name = tables.table_name AND generation_expression = 'ROW START' AND data_type = 'bigint') FROM \
+         information_schema.tables WHERE table_schema = '{name}' AND table_type = 'SYSTEM VERSIONED' ORDER BY 1;\n"
     )
 }
 

@@ -20,6 +20,7 @@ mod mariadb;
 mod postgresql;
 mod secret;
 mod text;
+mod version;
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
