@@ -13,7 +13,7 @@ use sitefs::database::ServerUrl;
 use crate::templates;
 
 /// Longer than any server takes to start or to answer here.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Nothing here outlives a power cut.
 const SMALL_MARIADB: [&str; 4] = [
