@@ -183,7 +183,11 @@ impl Daemon {
         events: &dyn Events,
     ) -> Result<Replaced, Failure> {
         let (from, content) = match self.state_on_server(revision)? {
-            Some((from, recorded)) => (from, Content::Recorded(recorded)),
+            Some((from, recorded)) => {
+                // Before anybody's writes are held for it.
+                self.check_origin(&self.server_of(site)?.0, &recorded)?;
+                (from, Content::Recorded(recorded))
+            }
             None => {
                 let (state, extracted) = self.extract_state(revision)?;
                 (state.name, Content::Dump(extracted.whole_file()?))

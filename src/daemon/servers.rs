@@ -35,6 +35,9 @@ const COUNTER: &str = "database";
 /// The longest part of a site's name in that of a database, in characters.
 const SITE_CHARACTERS_MAX: usize = 12;
 
+/// More than a dump has before its first statement, in bytes.
+const HEAD_BYTES: u64 = 4096;
+
 /// What the names of all databases of this store on servers begin with. A server may serve several stores.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct StoreMark(String);
@@ -145,6 +148,20 @@ impl Daemon {
             .hint(
                 "see whether the server's version or its settings (sql_mode, character sets) changed since",
             ))
+    }
+
+    /// An error when a recorded database is from a server that is newer than `server`.
+    pub(super) fn check_origin(
+        &self,
+        server: &ServerAddress,
+        recorded: &DatabaseSnapshot,
+    ) -> Result<(), Failure> {
+        let mut head = Vec::new();
+        if let Some(dump) = &recorded.dump {
+            let read = self.read_content(dump).take(HEAD_BYTES).read_to_end(&mut head);
+            read.map_err(|error| Failure::failed("the dump could not be read").because(&error))?;
+        }
+        Ok(server.check_origin(&head)?)
     }
 
     /// Lets a generation that is going to be made have the database that another one has on a server.

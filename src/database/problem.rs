@@ -202,6 +202,18 @@ pub enum Problem {
         /// Why it cannot.
         reason: String,
     },
+    /// A dump comes from a server that is newer than the one to read it.
+    #[error(
+        "{server} has version {version}, and the dump is from a server of version {origin}, which is newer: it may hold what this one does not know. Upgrade this server; or dump to a file, take out the line that names the version, and restore that"
+    )]
+    ServerOlder {
+        /// The server that is to read it.
+        server: String,
+        /// Its version.
+        version: String,
+        /// The version of the other.
+        origin: String,
+    },
     /// There is no space for copies of the database.
     #[error("{} has {} MiB left, and copies of the database may take {}: make room there, or remove clones (sitefs site remove)", directory.display(), free_bytes >> 20, needed_bytes.div_ceil(1 << 20))]
     NoSpaceForCopies {

@@ -1,6 +1,7 @@
 //! Servers that are elsewhere, full, or changed under one's hands.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -143,6 +144,25 @@ fn a_table_that_is_changed_while_it_is_dumped_waits_or_ends_the_dump() {
         server.sql("shop", "CREATE TABLE zz (x INT); INSERT INTO zz VALUES (1);");
         std::io::copy(&mut dump, &mut std::io::sink()).unwrap();
         assert_eq!(dump.finish().unwrap(), before);
+    });
+}
+
+#[test]
+fn a_dump_of_a_newer_server_is_refused() {
+    both_with(Setup::default(), |server, is_mariadb| {
+        let mut text = Vec::new();
+        server.at("shop").dump().unwrap().read_to_end(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let mark = if is_mariadb { "-- Server version" } else { "-- Dumped from database version" };
+        let line = text.lines().find(|line| line.starts_with(mark)).expect("the server's program says so");
+        let newer = text.replace(line, &format!("{mark} 99.1-MariaDB"));
+        let copy = own(&server.at("shop"), "sf_newer");
+        copy.create().unwrap();
+        let refused = copy.load(&mut newer.as_bytes()).unwrap_err().to_string();
+        assert!(refused.contains("version 99.1-MariaDB, which is newer"), "{refused}");
+        copy.create().unwrap();
+        copy.load(&mut text.as_bytes()).unwrap();
+        copy.drop().unwrap();
     });
 }
 

@@ -27,7 +27,7 @@ impl ServerDatabase {
         let mut scanner = Scanner::new(self.at.server.engine);
         let mut source = BufReader::with_capacity(256 << 10, dump);
         let mut loader = Loader::new(self)?;
-        let mut line = Vec::new();
+        let (mut line, mut in_head) = (Vec::new(), true);
         let fed = loop {
             line.clear();
             match source.read_until(b'\n', &mut line) {
@@ -37,7 +37,10 @@ impl ServerDatabase {
                     break Err(Problem::File { message: format!("the dump cannot be read: {error}") }.into());
                 }
             }
-            if let Err(error) = loader.take(scanner.line(&line), &line) {
+            let kind = scanner.line(&line);
+            in_head &= matches!(kind, Line::Nothing | Line::Session);
+            let fits = if in_head { self.at.server.check_origin(&line) } else { Ok(()) };
+            if let Err(error) = fits.and_then(|()| loader.take(kind, &line)) {
                 break Err(error);
             }
         };
