@@ -44,7 +44,7 @@ impl Workload<'_> {
         let collecting = self.place.begin(&["gc"]);
         let mut done = Ok(());
         for _ in 0..STEPS_BESIDE_GC {
-            let step = self.any_of(&Step::OF_THE_SITE);
+            let step = self.any_of(Step::OF_THE_SITE);
             done = done.and_then(|()| self.take(step));
         }
         let collected = Place::end(collecting).answer();
