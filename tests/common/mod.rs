@@ -291,6 +291,12 @@ pub fn serve() {
             ["remove", name] => {
                 namespace.entries.remove(name);
             }
+            ["closed"] => {
+                // The kernel tells of a close after close(2) has returned.
+                while work.open_files() > 0 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
             ["freeze", name] => {
                 let frozen = Volume::freeze_together_then(&[&work], || println!("taken")).unwrap().remove(0);
                 assert!(frozen.unstable.is_empty(), "written while it was copied: {:?}", frozen.unstable);
