@@ -2,7 +2,7 @@
 //!
 //! A batch is what was pending in all volumes at one instant: their locks are held together while it is gathered, so
 //! that what is on the disk is always a state that existed. Contents that must not be lost are flushed before the
-//! rows that refer to them are committed; upper files are deleted after the commit that lets go of them. A commit that
+//! rows that refer to them are committed; upper files go after the commit that lets go of them. A commit that
 //! fails is tried again every second; nothing of it is forgotten, and what takes space is refused meanwhile.
 
 use std::sync::Arc;
@@ -197,6 +197,10 @@ impl Shared {
             }
         }
         let mut result = self.write(&changes, &flush);
+        if matches!(result, Err(LiveError::NoSpace)) {
+            self.remover.wait();
+            result = self.write(&changes, &flush);
+        }
         if matches!(result, Err(LiveError::NoSpace)) && self.reserve.release() {
             log::warn!("the disk is full: using the space kept back for this");
             result = self.write(&changes, &flush);
@@ -280,8 +284,6 @@ impl Volume {
                 Vec::new()
             }
         };
-        for number in unused {
-            self.shared.uppers.remove(self.number, number);
-        }
+        self.shared.remove_uppers(self.number, unused);
     }
 }

@@ -35,6 +35,7 @@ mod namespace;
 mod node;
 mod recovery;
 mod references;
+mod remover;
 mod reserve;
 mod rows;
 mod salvage;

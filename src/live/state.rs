@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::LiveError;
-use super::node::{Home, MADE, NUMBERS_END, Node, ROOT};
+use super::node::{Body, Home, MADE, NUMBERS_END, Node, ROOT};
 use super::rows::{Block, RowChange, Slot, VolumeRow};
 use super::unsynced::Unsynced;
 use crate::trees::{NameKey, Root};
@@ -346,6 +346,15 @@ impl State {
         let (held, free) = unused.into_iter().partition(|number| self.held.contains(number));
         self.held_unused.extend::<Vec<u64>>(held);
         free
+    }
+
+    /// The upper files of nodes that have no name left.
+    pub(super) fn orphans(&self) -> Vec<u64> {
+        let upper = |node: &Node| match &node.body {
+            Body::Upper(upper) if node.names == 0 => Some(upper.number),
+            _ => None,
+        };
+        self.nodes.values().filter_map(upper).collect()
     }
 
     /// Ends a commit that failed: all of it is pending again.

@@ -77,8 +77,9 @@ impl Store {
         self.volumes().attach(VolumeNumber(number), base.clone(), Access::Writable).unwrap()
     }
 
-    /// How many upper files there are.
+    /// How many upper files there are, those that are being deleted not counted.
     pub(super) fn upper_files(&self) -> usize {
+        self.volumes().wait_for_removals();
         fn count(directory: &Path) -> usize {
             let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
             entries.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()

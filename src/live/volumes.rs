@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::commit::Committer;
 use super::recovery;
+use super::remover::Remover;
 use super::reserve::Reserve;
 use super::rows::{self, Engine, RowChange};
 use super::upper::{Uppers, failed};
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) uppers: Uppers,
     pub(super) committer: Committer,
+    pub(super) remover: Remover,
     pub(super) reserve: Reserve,
     /// Held through a commit; whoever takes rows or files away holds it too.
     pub(super) commit_lock: Mutex<()>,
@@ -33,12 +35,18 @@ pub(super) struct Shared {
     directory: PathBuf,
 }
 
-/// All volumes of a store: the overlay's tables, the files of changed content, and the thread that commits.
+/// All volumes of a store: the overlay's tables, the files of changed content, the thread that commits and the one that
+/// deletes.
 ///
-/// Dropping it commits everything and ends the thread; volumes that are still around can then no longer be changed.
+/// Dropping it commits everything and ends the threads; volumes that are still around can then no longer be changed.
 pub struct Volumes {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    threads: Option<Threads>,
+}
+
+struct Threads {
+    committer: JoinHandle<()>,
+    remover: JoinHandle<()>,
 }
 
 impl Volumes {
@@ -57,14 +65,18 @@ impl Volumes {
             engine,
             uppers,
             committer: Committer::default(),
+            remover: Remover::default(),
             reserve: Reserve::new(directory.join("reserve")),
             commit_lock: Mutex::new(()),
             volumes: Mutex::new(BTreeMap::new()),
             next_handle: AtomicU64::new(1),
             directory: directory.to_owned(),
         });
-        let thread = Committer::start(Arc::clone(&shared));
-        Ok(Arc::new(Volumes { shared, thread: Some(thread) }))
+        let threads = Threads {
+            committer: Committer::start(Arc::clone(&shared)),
+            remover: Remover::start(Arc::clone(&shared)),
+        };
+        Ok(Arc::new(Volumes { shared, threads: Some(threads) }))
     }
 
     /// Shows `base` as the volume `number` with the changes its overlay holds from before. `base` must be the same
@@ -102,7 +114,8 @@ impl Volumes {
         Ok(Arc::new(Volume::new(Arc::clone(&self.shared), number, root, Access::ReadOnly)?))
     }
 
-    /// Forgets the volume `number` and deletes its overlay. Open handles go on working until released.
+    /// Forgets the volume `number` and deletes its overlay, its upper files soon after. Open handles go on working until
+    /// released.
     pub fn discard(&self, number: VolumeNumber) -> Result<(), LiveError> {
         let volume = self.shared.volumes.lock().remove(&number);
         if let Some(volume) = volume {
@@ -118,8 +131,8 @@ impl Volumes {
             end: rows::volume_key(next),
         });
         self.shared.engine.apply(&changes)?;
-        // A crash before this leaves files without rows: recovery removes them.
-        self.shared.uppers.remove_volume(number)
+        self.shared.remove_uppers_of(number);
+        Ok(())
     }
 
     /// Deletes overlays of volumes that `known` does not contain: what a crash between two steps left.
@@ -154,12 +167,20 @@ impl Volumes {
         self.shared.uppers.path(volume, number)
     }
 
-    /// Ends the committer without a last commit, as a killed process would.
+    #[cfg(test)]
+    pub(super) fn wait_for_removals(&self) {
+        self.shared.remover.wait();
+    }
+
+    /// Ends the threads without a last commit, as a killed process would.
     #[cfg(test)]
     pub(super) fn crash(&mut self) {
         self.shared.committer.stop();
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("the committer does not panic");
+        self.shared.remover.forget();
+        self.shared.remover.stop();
+        if let Some(threads) = self.threads.take() {
+            threads.committer.join().expect("the committer does not panic");
+            threads.remover.join().expect("the remover does not panic");
         }
         self.shared.end_volumes();
     }
@@ -167,13 +188,17 @@ impl Volumes {
 
 impl Drop for Volumes {
     fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
+        let Some(threads) = self.threads.take() else { return };
         let result = self.sync_all();
         self.shared.committer.stop();
-        if thread.join().is_err() {
+        if threads.committer.join().is_err() {
             log::error!("the committer ended with a panic");
         }
         let closed = self.shared.end_volumes();
+        self.shared.remover.stop();
+        if threads.remover.join().is_err() {
+            log::error!("the remover ended with a panic");
+        }
         match result {
             Ok(()) if closed => {
                 let mark = RowChange::Put { table: rows::STATE, key: rows::CLEAN.to_vec(), value: vec![1] };
@@ -200,14 +225,19 @@ impl Shared {
         })
     }
 
-    /// Ends all volumes; whether none had a file open for writing or an uncommitted change.
+    /// Ends all volumes; whether none had a file open for writing or an uncommitted change. Files that were only kept because
+    /// somebody might have them open are deleted.
     fn end_volumes(&self) -> bool {
         let volumes = std::mem::take(&mut *self.volumes.lock());
         let mut closed = true;
-        for volume in volumes.into_values() {
+        for (number, volume) in volumes {
             volume.end();
             let state = volume.state.lock();
-            closed &= state.pending.is_empty() && state.handles.values().all(|handle| !handle.write);
+            let committed = state.pending.is_empty();
+            closed &= committed && state.handles.values().all(|handle| !handle.write);
+            if committed {
+                self.remove_uppers(number, state.orphans());
+            }
         }
         closed
     }

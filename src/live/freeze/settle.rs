@@ -55,7 +55,7 @@ impl Volume {
 
     fn remove_unused(&self, number: Option<u64>) {
         if let Some(number) = number {
-            self.shared.uppers.remove(self.number, number);
+            self.shared.remove_uppers(self.number, vec![number]);
         }
     }
 
