@@ -198,7 +198,7 @@ impl Volume {
         let spent = state.spend(local, name);
         drop(locked);
         if let Some(number) = spent {
-            self.empty_spent(number);
+            self.void_spent(number);
         }
         Ok(())
     }

@@ -352,7 +352,7 @@ impl Volume {
         state.drop_slots(local);
         let Some(Node { body: Body::Upper(upper), open, .. }) = state.nodes.remove(&local) else { return };
         if open.spent {
-            self.empty_spent(upper.number);
+            self.void_spent(upper.number);
         }
         state.pending.unused.push(upper.number);
     }

@@ -141,7 +141,7 @@ pub(super) struct Open {
     pub(super) busy: bool,
     /// Somebody is about to open it for writing: the kernel is not given its immutable file meanwhile.
     pub(super) wanted: bool,
-    /// It was removed, and is to be emptied when it is closed (see `spent`).
+    /// It was removed, and is to be voided when it is closed (see `spent`).
     pub(super) spent: bool,
 }
 
