@@ -306,8 +306,8 @@ impl Volume {
             }
         }
         if let Ok(Some(facts)) = &facts {
+            node.changed = node.changed_by(facts);
             node.modified = facts.modified;
-            node.changed = node.changed.max(facts.modified);
         }
         if node.names > 0 {
             state.pending.flush.extend(flush);

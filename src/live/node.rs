@@ -252,6 +252,12 @@ impl Node {
         }
     }
 
+    /// When it was last changed, the content included: a time of modification that was set by hand, in the future
+    /// perhaps, says nothing about that.
+    pub(super) fn changed_by(&self, facts: &UpperFacts) -> Timestamp {
+        if facts.modified == self.modified { self.changed } else { self.changed.max(facts.modified) }
+    }
+
     pub(super) fn attributes(&self, id: NodeId) -> Result<NodeAttributes, LiveError> {
         let size = match &self.body {
             Body::Stored(content) => content.size(),
@@ -285,7 +291,7 @@ impl Node {
             attributes.size = facts.size;
             attributes.blocks = facts.blocks;
             attributes.modified = facts.modified;
-            attributes.changed = attributes.changed.max(facts.modified);
+            attributes.changed = self.changed_by(&facts);
         }
         attributes.accessed = self.accessed.unwrap_or(attributes.modified);
         Ok(attributes)

@@ -91,10 +91,10 @@ fn compared(uppers: &Uppers, volume: VolumeNumber, mut node: Node) -> Result<Opt
         Some(facts) => {
             if upper.written {
                 // A copy that nobody wrote to (see `copies`) has its time in the row.
-                if facts.modified != UNTOUCHED {
+                if facts.modified != UNTOUCHED && facts.modified != node.modified {
                     node.modified = facts.modified;
+                    node.changed = node.changed.max(facts.modified);
                 }
-                node.changed = node.changed.max(facts.modified);
             }
             upper.size = facts.size;
             upper.written = false;

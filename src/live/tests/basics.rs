@@ -279,6 +279,14 @@ fn times_set_by_hand_stay_while_the_file_is_open_and_after() {
     assert_eq!(volume.attributes(id).unwrap().modified, time);
     let handle = volume.open(id, WRITE, false).unwrap().handle;
     volume.release(handle).unwrap();
+    let future = TimeChange::To(Timestamp::from_parts(8_000_000_000, 0));
+    let changes = SetAttributes { modified: Some(future), ..SetAttributes::default() };
+    let other = put(&volume, volume.root(), "future", b"x");
+    let changed = volume.set_attributes(other, &changes).unwrap().changed;
+    let handle = volume.open(other, WRITE, false).unwrap().handle;
+    assert_eq!(volume.attributes(other).unwrap().changed, changed, "the time of a change is of now");
+    volume.release(handle).unwrap();
+    assert_eq!(volume.attributes(other).unwrap().changed, changed);
     drop(volume);
     store.reopen();
     let attributes = store.volume().attributes(id).unwrap();
