@@ -76,7 +76,11 @@ impl Place {
     fn serve(&self) -> i32 {
         let ran = self.sitefs(&["--json", "serve", &self.root_argument()]);
         assert_eq!(ran.exit, 0, "{}{}", ran.stdout, ran.stderr);
-        let document: Value = serde_json::from_str(&ran.stdout).unwrap();
+        self.started(&ran.stdout)
+    }
+
+    fn started(&self, stdout: &str) -> i32 {
+        let document: Value = serde_json::from_str(stdout).unwrap();
         let pid = i32::try_from(document["pid"].as_i64().unwrap()).unwrap();
         self.daemons.borrow_mut().push(pid);
         pid
@@ -124,6 +128,23 @@ fn a_store_is_made_once() {
     let ran = place.sitefs(&["init"]);
     assert_eq!(ran.exit, 3);
     assert!(ran.stderr.contains("not empty"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_daemon_has_as_many_files_open_as_it_is_allowed() {
+    let place = Place::with_store();
+    let serve = place.command(&["--json", "serve", &place.root_argument()]);
+    let script = "ulimit -S -n 256 && exec \"$@\"";
+    let mut limited = Command::new("sh");
+    limited.args(["-c", script, "sh"]).arg(serve.get_program()).args(serve.get_args());
+    let output = limited.stdin(Stdio::null()).output().unwrap();
+    let pid = place.started(&String::from_utf8(output.stdout).unwrap());
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let mut numbers = line.split_whitespace().filter_map(|word| word.parse::<u64>().ok());
+    let (soft, hard) = (numbers.next().unwrap(), numbers.next().unwrap());
+    assert!(soft == hard.min(65_536) && soft > 256, "{line}");
+    assert_eq!(place.sitefs(&["stop"]).exit, 0);
 }
 
 #[test]

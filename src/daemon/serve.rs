@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::{Daemon, Schedule, Store, locks};
-use crate::base::process::kill_by_environment;
+use crate::base::process::{allow_open_files, kill_by_environment};
 use crate::base::{Lane, Timestamp, files};
 use crate::control::{Failure, Handler, Server, socket_path};
 use crate::fuse::mounts::Mounts;
@@ -26,6 +26,9 @@ const STOP_GRACE: Duration = Duration::from_secs(60);
 
 /// How long processes that use the mount may take to leave it when the daemon stops; then their calls fail.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many files may be open in it, where the administrator allows as many: what the service file says, too.
+const OPEN_FILES: u64 = 65_536;
 
 /// What a daemon is started with.
 #[derive(Clone, Debug)]
@@ -64,6 +67,10 @@ pub fn init_store(directory: &Path) -> Result<(), Failure> {
 /// Serves a store until it is asked to stop by a command, or `stop` becomes true (a signal). `ready` is called once
 /// everything is mounted and commands are answered.
 pub fn serve(options: ServeOptions, stop: Arc<AtomicBool>, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
+    // Each changed file that is open takes one here, and a shell gives 1,024.
+    if let Err(error) = allow_open_files(OPEN_FILES) {
+        log::warn!("{error}");
+    }
     let socket = socket_path(&options.store);
     let daemon = Arc::new(Daemon::start(options, stop)?);
     daemon.settle_databases()?;

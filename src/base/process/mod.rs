@@ -19,6 +19,7 @@ mod capture;
 pub mod containment;
 mod conversation;
 mod leftovers;
+mod open_files;
 mod run;
 mod stream;
 
@@ -33,6 +34,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 pub use leftovers::kill_by_environment;
+pub use open_files::allow_open_files;
 
 use super::accounts::User;
 
