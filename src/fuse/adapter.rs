@@ -103,7 +103,14 @@ impl Filesystem for Adapter {
             accessed: accessed.map(convert::time_change),
             modified: modified.map(convert::time_change),
         };
-        reply.send(answer_found("setattr", node, |node| self.filesystem.set_attributes(node, &changes)));
+        reply.send(answer_found("setattr", node, |node| {
+            // Setting nothing: `chown` to nobody, or the kernel has written past this program.
+            let owner = uid.is_some() || gid.is_some();
+            if owner || size.is_some() || changes == SetAttributes::default() {
+                self.clear_privileges(request, node);
+            }
+            self.filesystem.set_attributes(node, &changes)
+        }));
     }
 
     fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {

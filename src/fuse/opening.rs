@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 
 use super::adapter::Adapter;
 use super::convert;
-use crate::base::FileError;
+use crate::base::{FileError, files};
 use crate::live::{Caller, FileKind, Handle, LiveError, NodeAttributes, NodeId, OpenMode, Served};
 
 /// Smaller files that are opened for reading only are served by this program: the kernel then keeps their pages from
@@ -112,17 +112,29 @@ impl Adapter {
         result
     }
 
-    /// Takes set-user-id and set-group-id from a file whose content is being changed, unless by root. The kernel leaves
-    /// this to the program, and goes on showing what it knew of the mode. A failure costs that alone: the mount is
-    /// `nosuid`.
+    /// Takes set-user-id and set-group-id from a file whose content or owner is being changed, unless by root. The kernel
+    /// leaves this to the program, and goes on showing what it knew of the mode. A failure costs that alone: the mount
+    /// is `nosuid`.
     pub(super) fn clear_privileges(&self, request: &Request, node: NodeId) {
         if request.uid() == 0 {
             return;
         }
-        match self.filesystem.clear_privileges(node) {
+        match self.filesystem.clear_privileges(node, |group| is_in_group(request, group)) {
             Ok(true) => self.invalidator.forget_attributes(node),
             Ok(false) => {}
             Err(error) => log::debug!("set-user-id stays on node {:#x}: {error}", node.0),
         }
     }
+}
+
+/// Whether who asks is in a group: the kernel tells the first of theirs alone.
+fn is_in_group(request: &Request, group: u32) -> bool {
+    if request.gid() == group {
+        return true;
+    }
+    // Missing for who is gone, or in a namespace of processes that this program does not see.
+    let status =
+        files::read_to_string(format!("/proc/{}/status", request.pid()).as_ref()).unwrap_or_default();
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    groups.split_whitespace().any(|word| word.parse() == Ok(group))
 }

@@ -320,8 +320,12 @@ impl FileSystem {
     }
 
     /// As [`Volume::clear_privileges`].
-    pub fn clear_privileges(&self, node: NodeId) -> Result<bool, LiveError> {
-        self.changing(node)?.volume.clear_privileges(node)
+    pub fn clear_privileges(
+        &self,
+        node: NodeId,
+        in_group: impl FnOnce(u32) -> bool,
+    ) -> Result<bool, LiveError> {
+        self.changing(node)?.volume.clear_privileges(node, in_group)
     }
 
     /// As [`Volume::copy_range`], between volumes too.

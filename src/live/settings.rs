@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::node::{Body, Node};
+use super::node::Body;
 use super::state::State;
 use super::upper::{self, facts, failed};
 use super::{LiveError, NodeAttributes, NodeId, SetAttributes, TimeChange, Volume, XattrMode, access_list};
@@ -22,10 +22,22 @@ const XATTR_NAMES_BYTES_MAX: usize = 65_536;
 /// its directory.
 const XATTR_VALUES_BYTES_MAX: usize = 262_144;
 
-/// The mode after somebody without privilege changed the content or the owner.
-pub(super) fn without_privileges(mode: u32) -> u32 {
-    let group = if mode & GROUP_EXECUTE != 0 { SET_GROUP_ID } else { 0 };
+/// The mode after somebody without privilege changed the content, or anybody the owner. Where the group may not execute,
+/// set-group-id stays for those who are `in_group`.
+fn without_privileges(mode: u32, in_group: bool) -> u32 {
+    let group = if mode & GROUP_EXECUTE != 0 || !in_group { SET_GROUP_ID } else { 0 };
     mode & !(SET_USER_ID | group)
+}
+
+/// Refuses names of extended attributes that no disk has: [`LiveError::NotSupported`], or [`LiveError::Invalid`] where
+/// nothing follows the prefix. What the kernel would have to understand (access control lists) is not supported either.
+fn check_xattr_name(name: &[u8]) -> Result<(), LiveError> {
+    let known = [&b"user."[..], b"trusted.", b"security."];
+    match known.into_iter().find(|prefix| name.starts_with(prefix)) {
+        None => Err(LiveError::NotSupported),
+        Some(prefix) if prefix.len() == name.len() => Err(LiveError::Invalid),
+        Some(_) => Ok(()),
+    }
 }
 
 fn time(change: TimeChange, now: Timestamp) -> Timestamp {
@@ -41,7 +53,8 @@ impl Volume {
         self.attributes_of(&mut self.lock(), node.local())
     }
 
-    /// Sets attributes. Changing the owner or size clears set-user-id and set-group-id as on ext4.
+    /// Sets attributes. Changing the owner clears set-user-id and set-group-id as on ext4; so does setting nothing, as
+    /// which `chown` to nobody arrives. For changing the size there is [`Volume::clear_privileges`].
     pub fn set_attributes(&self, node: NodeId, changes: &SetAttributes) -> Result<NodeAttributes, LiveError> {
         let _changing = if changes.size.is_some() { self.begin_growing()? } else { self.begin()? };
         let local = node.local();
@@ -61,15 +74,12 @@ impl Volume {
                 upper::set_modified(&file, time(change, now))?;
             }
         }
-        if changes.uid.is_some() || changes.gid.is_some() {
+        if changes.uid.is_some() || changes.gid.is_some() || *changes == SetAttributes::default() {
             node.uid = changes.uid.unwrap_or(node.uid);
             node.gid = changes.gid.unwrap_or(node.gid);
             if !node.is_directory() {
-                node.mode = without_privileges(node.mode);
+                node.mode = without_privileges(node.mode, true);
             }
-        }
-        if changes.size.is_some() {
-            node.mode = without_privileges(node.mode);
         }
         if let Some(mode) = changes.mode {
             node.mode = mode & 0o7777;
@@ -87,19 +97,32 @@ impl Volume {
         self.attributes_of(&mut state, local)
     }
 
-    /// Clears set-user-id and set-group-id as ext4 does when somebody without privilege changes the content; whether
-    /// there was anything to clear. To be called for each such change but those by [`Volume::set_attributes`].
-    pub fn clear_privileges(&self, node: NodeId) -> Result<bool, LiveError> {
+    /// Clears set-user-id and set-group-id as ext4 does when somebody without privilege changes the content or owner;
+    /// whether there was anything to clear. To be called before each such change. `in_group` says whether they are in a
+    /// group, and is asked where that matters alone.
+    pub fn clear_privileges(
+        &self,
+        node: NodeId,
+        in_group: impl FnOnce(u32) -> bool,
+    ) -> Result<bool, LiveError> {
         let local = node.local();
-        let unchanged = |node: &Node| node.mode == without_privileges(node.mode);
-        if unchanged(self.node(&mut self.lock(), local)?) {
+        let (is_directory, mode, gid) = {
+            let mut state = self.lock();
+            let node = self.node(&mut state, local)?;
+            (node.is_directory(), node.mode, node.gid)
+        };
+        if is_directory || mode == without_privileges(mode, false) {
+            return Ok(false);
+        }
+        let in_group = mode & SET_GROUP_ID == 0 || mode & GROUP_EXECUTE != 0 || in_group(gid);
+        if mode == without_privileges(mode, in_group) {
             return Ok(false);
         }
         let _changing = self.begin_unchecked();
         let mut state = self.lock();
         self.prepare(&mut state, local)?;
         let node = self.node(&mut state, local)?;
-        node.mode = without_privileges(node.mode);
+        node.mode = without_privileges(node.mode, in_group);
         node.changed = Timestamp::now();
         state.touch(local);
         Ok(true)
@@ -135,6 +158,7 @@ impl Volume {
 
     /// The value of an extended attribute.
     pub fn xattr(&self, node: NodeId, name: &[u8]) -> Result<Box<[u8]>, LiveError> {
+        check_xattr_name(name)?;
         let mut state = self.lock();
         let node = self.node(&mut state, node.local())?;
         node.xattrs.get(name).cloned().ok_or(LiveError::NoAttribute)
@@ -145,8 +169,8 @@ impl Volume {
         Ok(self.node(&mut self.lock(), node.local())?.xattrs.keys().cloned().collect())
     }
 
-    /// Sets an extended attribute. Names are `user.`, `trusted.` or `security.` something: what the kernel would
-    /// have to understand (access control lists) is not supported, nor is any on a symbolic link.
+    /// Sets an extended attribute. Names are `user.`, `trusted.` or `security.` something. On a symbolic link none is
+    /// supported.
     pub fn set_xattr(
         &self,
         node: NodeId,
@@ -154,11 +178,8 @@ impl Volume {
         value: &[u8],
         mode: XattrMode,
     ) -> Result<(), LiveError> {
+        check_xattr_name(name)?;
         let _changing = self.begin_growing()?;
-        let known = [&b"user."[..], b"trusted.", b"security."];
-        if !known.iter().any(|prefix| name.len() > prefix.len() && name.starts_with(prefix)) {
-            return Err(LiveError::NotSupported);
-        }
         if name.len() > ENTRY_NAME_BYTES_MAX || value.len() > XATTR_VALUE_BYTES_MAX {
             return Err(LiveError::TooLarge);
         }
@@ -188,6 +209,7 @@ impl Volume {
 
     /// Removes an extended attribute.
     pub fn remove_xattr(&self, node: NodeId, name: &[u8]) -> Result<(), LiveError> {
+        check_xattr_name(name)?;
         let _changing = self.begin()?;
         let mut state = self.lock();
         let local = node.local();

@@ -43,10 +43,23 @@ fn privileges_go_with_a_change(passthrough: bool) {
         as_nobody(&change, true);
         assert_eq!(mode(&path), after, "{change}");
     }
+    // Unless by somebody who is not in the group, also by way of an open that was there before the bits were.
+    with(0o666);
+    chown(&path, None, Some(0)).unwrap();
+    as_nobody(&format!("exec 3>> {name}; chmod 6766 {name}; echo more >&3"), true);
+    assert_eq!(mode(&path), 0o766);
+    fs::set_permissions(&path, Permissions::from_mode(0o2766)).unwrap();
+    as_nobody(&format!("echo more >> {name}"), true);
+    assert_eq!(mode(&path), 0o766);
     // Root may leave them, as on any disk.
     with(0o6777);
     fs::write(&path, "content").unwrap();
     assert_eq!(mode(&path), 0o6777);
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(3).unwrap();
+    assert_eq!(mode(&path), 0o6777);
+    // But not with a change of owner, even to nobody.
+    chown(&path, None, None).unwrap();
+    assert_eq!(mode(&path), 0o777);
     // Who is not in the file's group may not give it its set-group-id bit.
     with(0o755);
     chown(&path, Some(65534), Some(0)).unwrap();

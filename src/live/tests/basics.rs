@@ -245,14 +245,21 @@ fn set_user_id_goes_with_a_change_and_set_group_id_directories_pass_their_group_
     assert_eq!(set(&mode(0o6755)), 0o6755);
     assert_eq!(set(&SetAttributes { uid: Some(0), ..SetAttributes::default() }), 0o755);
     set(&mode(0o6755));
-    assert_eq!(set(&SetAttributes { size: Some(0), ..SetAttributes::default() }), 0o755);
+    assert_eq!(set(&SetAttributes::default()), 0o755, "a change of owner to nobody");
+    set(&mode(0o6755));
+    assert_eq!(set(&SetAttributes { size: Some(0), ..SetAttributes::default() }), 0o6755, "root may cut");
     set(&mode(0o6745));
     let handle = volume.open(id, WRITE, false).unwrap().handle;
     volume.write(handle, 0, b"y", false).unwrap();
     volume.release(handle).unwrap();
     assert_eq!(volume.attributes(id).unwrap().mode, 0o6745, "root may write and leave them");
-    assert!(volume.clear_privileges(id).unwrap() && !volume.clear_privileges(id).unwrap());
+    let clear = |in_group| volume.clear_privileges(id, |_| in_group).unwrap();
+    assert!(clear(true) && !clear(true));
     assert_eq!(volume.attributes(id).unwrap().mode, 0o2745, "without group execute the bit means locking");
+    assert!(clear(false) && !clear(false));
+    assert_eq!(volume.attributes(id).unwrap().mode, 0o745, "which strangers to the group may not leave");
+    set(&mode(0o6755));
+    assert!(volume.clear_privileges(id, |_| panic!("nobody asks")).unwrap());
 
     let shared = volume.make_directory(root, b"shared", 0o755, Caller { uid: 0, gid: 100 }).unwrap().id;
     volume.set_attributes(shared, &mode(0o2775)).unwrap();
@@ -368,6 +375,9 @@ fn names_and_values_have_limits() {
     set(b"user.a", b"", XattrMode::Create).unwrap();
     assert!(matches!(set(b"user.a", b"", XattrMode::Create), Err(LiveError::Exists)));
     assert!(matches!(set(b"system.posix_acl_access", b"", XattrMode::Set), Err(LiveError::NotSupported)));
+    assert!(matches!(volume.xattr(id, b"bogus.name"), Err(LiveError::NotSupported)));
+    assert!(matches!(volume.remove_xattr(id, b"bogus.name"), Err(LiveError::NotSupported)));
+    assert!(matches!(volume.xattr(id, b"user."), Err(LiveError::Invalid)));
     for number in 0..4 {
         set(format!("user.{number}").as_bytes(), &[0; 65_536], XattrMode::Set).unwrap();
     }
