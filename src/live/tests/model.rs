@@ -215,8 +215,11 @@ impl Model {
         let node = self.node(id);
         node.modified = None;
         let Kind::File(content) = &mut node.kind else { panic!("not a file") };
-        content.resize(content.len().max(offset + data.len()), 0);
-        content[offset..offset + data.len()].copy_from_slice(data);
+        // Nothing written past the end leaves the end where it is (POSIX, write).
+        if !data.is_empty() {
+            content.resize(content.len().max(offset + data.len()), 0);
+            content[offset..offset + data.len()].copy_from_slice(data);
+        }
     }
 
     pub(super) fn truncate(&mut self, id: Id, size: usize) {
