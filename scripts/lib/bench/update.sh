@@ -157,7 +157,7 @@ update_sitefs() {
   remove_tree "$daemon"
   mkdir -p "$daemon/recipes"
   cp -a --reflink=auto "$directory/platforms" "$daemon/platforms"
-  update_recipe >"$daemon/recipes/wiki.toml"
+  cp "$REPOSITORY/recipes/mediawiki.toml" "$daemon/recipes/wiki.toml"
   printf 'recipes = "%s"\n' "$daemon/recipes" >"$daemon/config.toml"
   # shellcheck disable=SC2034 # read by sitefs_serve
   SITEFS_SERVE_OPTIONS=(--config "$daemon/config.toml")
@@ -174,28 +174,6 @@ update_sitefs() {
   sitefs_run --quiet site remove --force wiki >/dev/null
   sitefs_stop "$daemon"
   remove_tree "$daemon"
-}
-
-# update_recipe: MediaWiki's own, and how the application learns of a database on a server.
-update_recipe() {
-  cat "$REPOSITORY/recipes/mediawiki.toml"
-  [[ $UPDATE_ENGINE != sqlite ]] || return 0
-  cat <<'END'
-
-[settings]
-file = "sitefs.database.php"
-text = """
-<?php // Written by sitefs.
-$wgDBserver = ('@DATABASE_ENGINE@' === 'mariadb' ? 'localhost:' : '') . '@DATABASE_SOCKET@';
-$wgDBname = '@DATABASE_NAME@';
-$wgDBuser = '@DATABASE_USER@';
-$wgDBpassword = '@DATABASE_PASSWORD@';
-"""
-included_by = "LocalSettings.php"
-include = """
-require __DIR__ . '/sitefs.database.php';
-"""
-END
 }
 
 # update_with_visitors DIRECTORY NAME COMMAND...: a row of the table. One visitor reads and one writes, before, during and

@@ -21,13 +21,9 @@ $wgEnableUploads = true;
 $wgUploadDirectory = __DIR__ . '/images';
 $wgUploadPath = '/images';
 
-# While this file exists its text is shown to whoever wants to edit; reading goes on.
-$wgReadOnlyFile = __DIR__ . '/readonly.txt';
-
 # A page view must need no write lock: then nobody who reads waits while the database is copied or updated. So no
 # cache lives in the database, jobs are run by runJobs.php and not by visitors, and messages are PHP files in cache/,
-# which belong to this generation because they hold the texts of this platform's version. A cache shared by all
-# generations (APCu, memcached) would need $wgCachePrefix = md5( __DIR__ ).
+# which belong to this generation because they hold the texts of this platform's version.
 $wgMainCacheType = CACHE_NONE;
 $wgParserCacheType = CACHE_NONE;
 $wgMessageCacheType = CACHE_NONE;

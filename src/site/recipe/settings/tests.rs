@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::base::Lane;
+use crate::base::{Lane, process};
 use crate::objects::Objects;
-use crate::site::{GenerationName, Place, testing};
+use crate::site::{GenerationName, Library, Place, testing};
 use crate::trees::ImportOptions;
 
 const INCLUDE: &str = "// By sitefs.\ninclude __DIR__ . '/sitefs.php';";
@@ -46,10 +46,9 @@ fn time(seconds: i64) -> Timestamp {
     Timestamp::from_parts(seconds, 0)
 }
 
-#[test]
-fn the_text_names_the_generation_and_its_database() {
+fn facts() -> Facts {
     let platform = testing::platform("two");
-    let facts = Facts {
+    Facts {
         generation: GenerationName { site: "example.com".parse().unwrap(), number: 12 },
         is_clone: false,
         place: Place::new(&platform, Lane::B, &"example.com".parse().unwrap()),
@@ -58,7 +57,12 @@ fn the_text_names_the_generation_and_its_database() {
         run: String::new(),
         step: String::new(),
         php: "php".to_owned(),
-    };
+    }
+}
+
+#[test]
+fn the_text_names_the_generation_and_its_database() {
+    let facts = facts();
     assert_eq!(facts.environment(&[].into())["SITEFS_SITE_DIR"], "/platforms/two@b/web/sites/example.com");
     let render = |database: Option<&str>| {
         let database = database.map(|path| path.parse().unwrap());
@@ -142,4 +146,99 @@ fn settings_that_cannot_include_anything_are_told() {
     // A recipe whose application looks for the file by itself.
     let alone = Settings { included_by: None, include: None, ..settings() };
     assert_eq!(alone.write(&trees, &root, "text", time(1)).unwrap().not_included, None);
+}
+
+/// What PHP makes of the settings of a wiki, as MediaWiki's installer writes them, with those of the built-in recipe below.
+fn wiki(
+    is_clone: bool,
+    file: Option<&str>,
+    server: Option<&DatabaseFacts>,
+    is_held: bool,
+) -> serde_json::Value {
+    let library = Library::built_in();
+    let recipe = library.iter().find(|recipe| recipe.name == "mediawiki").unwrap();
+    let settings = recipe.settings.as_ref().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = file.map(|path| path.parse().unwrap());
+    let text = settings.render(&Facts { is_clone, ..facts() }, file.as_ref(), server);
+    fs::write(directory.path().join(settings.file.as_str()), text).unwrap();
+    let own = "<?php\n$wgServer = 'https://example.com';\n$wgDBname = 'old';\n$wgDBprefix = 'w_';\n\
+        $wgDBserver = 'old.internal';\n$wgSQLiteDataDir = '/old/data';\n\
+        $wgJobTypeConf['default'] = [ 'server' => [ 'dbDirectory' => $wgSQLiteDataDir, 'dbname' => \"{$wgDBname}_jobqueue\" ] ];";
+    let own = including(own.as_bytes(), settings.include.as_ref().unwrap(), settings.include_at).unwrap();
+    fs::write(directory.path().join("LocalSettings.php"), own).unwrap();
+    if is_held {
+        fs::write(directory.path().join("readonly.txt"), "soon").unwrap();
+    }
+    let program = "const CACHE_NONE = 0; const CACHE_DB = 1; const CACHE_ACCEL = 3; $IP = '/platform'; \
+        $wgCachePrefix = false; $wgUploadDirectory = false; $wgReadOnlyFile = false; $wgEnableEmail = true; \
+        $wgMainCacheType = CACHE_ACCEL; $wgObjectCaches = [ 1 => [] ]; $wgLocalisationCacheConf = []; \
+        require 'LocalSettings.php'; unset( $GLOBALS['GLOBALS'] ); echo json_encode( get_defined_vars() );";
+    let outcome = process::Command::new("php").arguments(["-r", program]).directory(directory.path()).run();
+    let printed = outcome.unwrap().success().unwrap().output.text();
+    let place = directory.path().to_str().unwrap();
+    serde_json::from_str(&printed.replace('\\', "").replace(place, "HERE"))
+        .unwrap_or_else(|_| panic!("{printed}"))
+}
+
+#[test]
+fn a_wiki_finds_the_database_of_its_generation_wherever_the_installer_put_it() {
+    let mut server = DatabaseFacts {
+        engine: "mariadb".to_owned(),
+        host: String::new(),
+        port: String::new(),
+        socket: "/run/mysqld/mysqld.sock".to_owned(),
+        name: "own".to_owned(),
+        user: "owner".to_owned(),
+        password: "secret".to_owned(),
+    };
+    let on_socket = wiki(false, None, Some(&server), false);
+    assert_eq!(on_socket["wgDBtype"], "mysql");
+    assert_eq!(on_socket["wgDBserver"], "localhost:/run/mysqld/mysqld.sock");
+    assert_eq!(
+        [&on_socket["wgDBname"], &on_socket["wgDBuser"], &on_socket["wgDBpassword"]],
+        ["own", "owner", "secret"]
+    );
+    // Sessions stay valid in a database that got another name; what is in memory belongs to one generation.
+    assert_eq!(on_socket["wgObjectCaches"]["1"]["keyspace"], "old-w_");
+    assert_eq!(on_socket["wgCachePrefix"], "example.com-12");
+    server = DatabaseFacts {
+        host: "db.internal".to_owned(),
+        port: "3307".to_owned(),
+        socket: String::new(),
+        ..server
+    };
+    assert_eq!(wiki(false, None, Some(&server), false)["wgDBserver"], "db.internal:3307");
+    server = DatabaseFacts { engine: "postgresql".to_owned(), ..server };
+    let on_postgresql = wiki(false, None, Some(&server), false);
+    assert_eq!([&on_postgresql["wgDBtype"], &on_postgresql["wgDBserver"]], ["postgres", "db.internal"]);
+    assert_eq!(on_postgresql["wgDBport"], 3307);
+
+    let in_file = wiki(false, Some("database/old.sqlite"), None, false);
+    assert_eq!([&in_file["wgDBtype"], &in_file["wgDBname"]], ["sqlite", "old"]);
+    assert_eq!(in_file["wgSQLiteDataDir"], "HERE/database");
+    assert_eq!(in_file["wgJobTypeConf"]["default"]["server"]["dbDirectory"], "HERE/database");
+    assert_eq!(in_file["wgUploadDirectory"], "HERE/images");
+}
+
+#[test]
+fn a_copy_of_a_wiki_neither_mails_nor_finds_the_original() {
+    let copy = wiki(true, None, None, false);
+    for key in ["wgDBserver", "wgDBname", "wgDBuser"] {
+        assert_eq!(copy[key], "none");
+    }
+    assert_eq!(copy["wgEnableEmail"], false);
+    assert_eq!(copy["wgServer"], "http://example.com");
+    let live = wiki(false, None, None, false);
+    assert_eq!([&live["wgDBname"], &live["wgServer"]], ["old", "https://example.com"]);
+}
+
+#[test]
+fn a_wiki_that_is_held_caches_nothing_in_its_database() {
+    let file = Some("database/old.sqlite");
+    let [held, free] = [true, false].map(|is_held| wiki(false, file, None, is_held));
+    assert_eq!(held["wgReadOnlyFile"], "HERE/readonly.txt");
+    assert_eq!(free["wgReadOnlyFile"], false);
+    assert_eq!([&held["wgMainCacheType"], &free["wgMainCacheType"]], [0, 3]);
+    assert_eq!(held["wgParserCacheType"], 0);
 }
