@@ -68,7 +68,7 @@ server_serve_postgresql() {
 server_sql() {
   case $SERVER_ENGINE in
     mariadb) mariadb --no-defaults --batch --skip-column-names --socket="$SERVER_DIRECTORY/socket" ${1:+"$1"} ;;
-    postgresql) server_postgresql psql -X -q -A -t -v ON_ERROR_STOP=1 -h "$SERVER_DIRECTORY" -d "${1:-postgres}" -f - >&2 ;;
+    postgresql) server_postgresql psql -X -q -A -t -v ON_ERROR_STOP=1 -h "$SERVER_DIRECTORY" -d "${1:-postgres}" -f - >/dev/null ;;
   esac
 }
 

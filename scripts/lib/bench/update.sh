@@ -231,7 +231,8 @@ update_bytes() {
 
 # update_unread: seconds in which no page could be read: from the last good answer before a bad one to the next good one.
 update_unread() {
-  awk -F '\t' '{ good = $2 == 0 && $3 == 200
+  awk -F '\t' 'NR == 1 { last = $1 - $4 }
+    { good = $2 == 0 && $3 == 200
       if (good && bad) { sum += $1 - last; bad = 0 }
       if (good) last = $1; else bad = 1 }
     END { printf "%.1f", sum }'
@@ -239,7 +240,8 @@ update_unread() {
 
 # update_unwritten: the same for what was to be saved; that a saving takes its time does not count, waiting does.
 update_unwritten() {
-  awk -F '\t' '{ good = $4 == "saved"
+  awk -F '\t' 'NR == 1 { last = $1 - $2 }
+    { good = $4 == "saved"
       if (good && bad) { sum += $1 - $2 - last; bad = 0 }
       if (good && $2 > 2) sum += $2
       if (good) last = $1; else bad = 1 }
