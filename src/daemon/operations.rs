@@ -58,6 +58,7 @@ impl Operations for RunOperations<'_> {
             Some(Err(error)) => (Some(error.to_string()), Vec::new()),
             None => (None, Vec::new()),
         };
+        let (pages_objection, pages_amiss) = daemon.pages_now(&site, &recipe);
         Ok(Inspection {
             live: live.name.number,
             platform: platform.name.clone(),
@@ -82,6 +83,8 @@ impl Operations for RunOperations<'_> {
             database_on_server: Daemon::is_on_server(&site),
             database_objection,
             tables_without_transactions,
+            pages_objection,
+            pages_amiss,
             recipe,
         })
     }
@@ -372,7 +375,7 @@ impl RunOperations<'_> {
 }
 
 /// Asks a web server for a page with HTTP/1.0, whose answers end with the connection.
-fn fetch(uri: &str, path: &str, limit: Duration) -> Result<Page, Failure> {
+pub(super) fn fetch(uri: &str, path: &str, limit: Duration) -> Result<Page, Failure> {
     const BODY_BYTES_MAX: u64 = 1 << 20;
     if uri.starts_with("https://") {
         return fetch_with_curl(&format!("{uri}{path}"), limit);

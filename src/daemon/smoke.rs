@@ -1,13 +1,15 @@
-//! Pages of copies of a site, which no web server knows: PHP-FPM is asked for them as a web server would.
+//! Pages as smoke tests: those of the live site before an update begins, and those of copies of a site, which no web
+//! server knows: PHP-FPM is asked for them as a web server would.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Daemon;
+use super::operations::fetch;
 use super::vhosts::{PHP_LIMITS, PHP_SETTING};
 use crate::base::files;
 use crate::control::Failure;
-use crate::site::{GenerationName, Site, SiteKind};
+use crate::site::{Expectation, GenerationName, Recipe, Site, SiteKind};
 use crate::update::Page;
 use crate::web::fastcgi;
 
@@ -15,6 +17,25 @@ use crate::web::fastcgi;
 const FRONT_CONTROLLER: &str = "index.php";
 
 impl Daemon {
+    /// What the web server says now to the pages that are asked for after a switch: why it cannot be asked at all, and
+    /// which have another status than they are to have. Their texts may be of the release to come, and are not looked at.
+    pub(super) fn pages_now(&self, site: &Site, recipe: &Recipe) -> (Option<String>, Vec<String>) {
+        let mut amiss = Vec::new();
+        let Some(uri) = site.uri() else { return (None, amiss) };
+        for check in &recipe.checks {
+            let Expectation::Page(expected) = &check.expectation else { continue };
+            match fetch(uri, &expected.path, Duration::from_secs(u64::from(check.seconds_max))) {
+                Err(failure) => return (Some(failure.to_string()), amiss),
+                Ok(page) if page.status != expected.status => amiss.push(format!(
+                    "{uri}{} has status {} now, and the check \"{}\" expects {}",
+                    expected.path, page.status, check.title, expected.status
+                )),
+                Ok(_) => {}
+            }
+        }
+        (None, amiss)
+    }
+
     /// A page of a generation, wherever its platform shows it; `None` where the setting `php-socket` of the site, or of
     /// the one it is a clone of, was never made.
     pub(super) fn page_by_php(

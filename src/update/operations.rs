@@ -63,6 +63,10 @@ pub struct Inspection {
     pub database_objection: Option<String>,
     /// Tables whose rows can be captured only while writes are held.
     pub tables_without_transactions: Vec<String>,
+    /// Why the web server cannot be asked for the pages of the recipe's checks; `None`: it answers, or is not to be asked.
+    pub pages_objection: Option<String>,
+    /// Pages of those checks that have another status than they are to have, in words.
+    pub pages_amiss: Vec<String>,
 }
 
 /// What a verification of a snapshot found to be sound.

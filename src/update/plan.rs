@@ -135,6 +135,13 @@ fn objection(request: &UpdateRequest, inspection: &Inspection) -> Option<String>
     if let Some(objection) = &inspection.database_objection {
         return Some(format!("the database of {site} is not ready for an update: {objection}"));
     }
+    if let Some(objection) = &inspection.pages_objection {
+        return Some(format!(
+            "{objection}, and the recipe {recipe} asks for pages of {site} after the switch: without an answer it would \
+             be switched back. Start the web server, or say where it is (sitefs site set {site} uri http://...); with an \
+             empty address no page is asked for"
+        ));
+    }
     let needed = FREE_BYTES_MIN.saturating_add(DATABASE_COPIES_MAX.saturating_mul(inspection.database_bytes));
     if inspection.free_bytes < needed {
         return Some(format!(
@@ -191,6 +198,9 @@ fn warnings(request: &UpdateRequest, inspection: &Inspection) -> Vec<String> {
              beginning (ALTER TABLE ... ENGINE=InnoDB changes that)",
             inspection.tables_without_transactions.join(", ")
         ));
+    }
+    for page in &inspection.pages_amiss {
+        warnings.push(format!("{page}; if it is so after the switch too, the site will be switched back"));
     }
     if recipe.update.commands.is_empty() {
         warnings.push(format!("the recipe {} has no update command: only the code changes", recipe.name));

@@ -155,9 +155,19 @@ fn pages_of_the_live_site_decide_whether_it_is_switched_back() {
     let check = "\n[[check]]\ntitle = 'the front page'\npage = '/'\ncontains = ['a note']\n";
     let place = Place::with(|recipe| format!("{recipe}{check}"));
     let site = place.import("site");
+    // Nobody answers: an update could do no more than be switched back, so none begins.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    place.done(&["site", "set", "site", "uri", &format!("http://{nobody}")]);
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let refused = place.sitefs(&[&["update", "site", "--platform", "two"], dry_run].concat());
+        assert_eq!(refused.exit, 3, "{}", refused.stderr);
+        assert!(refused.stderr.contains("no web server answers"), "{}", refused.stderr);
+    }
     let working = Arc::new(AtomicBool::new(false));
     let uri = web_server("here is a note", Arc::clone(&working));
     place.done(&["site", "set", "site", "uri", &uri]);
+    let planned = place.sitefs(&["update", "site", "--platform", "two", "--dry-run"]);
+    assert!(planned.stdout.contains("/ has status 500 now"), "{}", planned.stdout);
     let failed = place.sitefs(&["update", "site", "--platform", "two"]);
     assert_eq!(failed.exit, 4, "{}", failed.stderr);
     assert!(failed.stderr.contains("the front page") && failed.stderr.contains("500"), "{}", failed.stderr);

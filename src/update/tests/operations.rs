@@ -32,6 +32,8 @@ impl Operations for Model {
             database_on_server: self.on_server,
             database_objection: self.database_objection.clone(),
             tables_without_transactions: Vec::new(),
+            pages_objection: None,
+            pages_amiss: Vec::new(),
         })
     }
 
