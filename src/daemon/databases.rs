@@ -210,6 +210,7 @@ impl Daemon {
         let live = self.live_generation(&site.name)?;
         let platform = self.platform(&live.platform)?;
         self.wait_for_lane(&site.name, &platform.name, events)?;
+        let _waiting = self.let_writers_wait(&live)?;
         let hold = self.hold_writes(&live)?;
         let captured = self.capture(site, &live, Some(&hold))?;
         captured.warn_of_unstable(events);

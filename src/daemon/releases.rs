@@ -146,6 +146,7 @@ impl Daemon {
             }
         };
         self.wait_for_lane(&site.name, &platform.name, events)?;
+        let _waiting = self.let_writers_wait(live)?;
         let hold = self.hold_writes(live)?;
         let captured = self.take(site, live, Some(&hold))?;
         let root = self.with_state_of(site, code, &captured.root)?;
@@ -196,6 +197,7 @@ impl Daemon {
         let platform = self.platform(&live.platform)?;
         let whole = self.import_code(&site, &request.directory, events)?;
         self.wait_for_lane(&site.name, &platform.name, events)?;
+        let _waiting = self.let_writers_wait(&live)?;
         let hold = self.hold_writes(&live)?;
         let captured = self.take(&site, &live, Some(&hold))?;
         let whole = self.with_state_of(&site, whole, &captured.root)?;
@@ -347,6 +349,7 @@ impl Daemon {
             self.wait_for_lane(&site.name, &retired.platform, events)?;
         }
         let next = self.show_generation(to)?;
+        let _waiting = self.let_writers_wait(live)?;
         let hold = match self.recipe(site)?.locks_database() {
             true => self.hold_writes(live)?,
             false => self.hold_nothing(live)?,
@@ -366,6 +369,7 @@ impl Daemon {
     ) -> Result<Switched, Failure> {
         let started = Instant::now();
         self.wait_for_lane(&site.name, &platform.name, events)?;
+        let _waiting = self.let_writers_wait(live)?;
         let hold = self.hold_writes(live)?;
         let captured = self.take(site, live, Some(&hold))?;
         captured.warn_of_unstable(events);

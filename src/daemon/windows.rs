@@ -1,6 +1,7 @@
 //! Windows in which a site is read and not written, what load balancers are told, and where writes wait.
 //!
-//! A window is open while a site is read-only (`readonly`), and while an update holds its writes. Web servers see it as
+//! A window is open while a site is read-only (`readonly`), while an update holds its writes, and for the moment in
+//! which another command leaves its live generation. Web servers see it as
 //! a file below `windows/SITE/`: `hold` or `refuse`, and `divert` where visitors are to be sent elsewhere. That of
 //! `readonly` is a record, so a crash leaves it open; that of an update ends with the daemon, as its hold does.
 
@@ -14,7 +15,7 @@ use crate::base::{SiteName, Span};
 use crate::control::response::ReadonlyState;
 use crate::control::{Failure, request};
 use crate::live::Access;
-use crate::site::{LivePointer, Site};
+use crate::site::{Generation, LivePointer, Site};
 use crate::web::{Answer, Answers};
 
 /// The settings of a site in which `readonly` keeps what it was told. Nobody else sets them.
@@ -47,7 +48,7 @@ impl Window {
     }
 }
 
-/// The windows that are open because an update holds writes, and who waits for the end of one.
+/// The windows that are open because an update or another command holds writes, and who waits for the end of one.
 #[derive(Default)]
 pub(super) struct Windows {
     held: Mutex<BTreeSet<SiteName>>,
@@ -60,6 +61,20 @@ impl Windows {
     fn tell(&self) {
         *self.version.lock() += 1;
         self.changed.notify_all();
+    }
+}
+
+/// Writers who wait while a command leaves a generation; they go on, to the one that is live then, when this is dropped.
+pub(super) struct WaitingWriters<'a> {
+    daemon: &'a Daemon,
+    site: SiteName,
+}
+
+impl Drop for WaitingWriters<'_> {
+    fn drop(&mut self) {
+        if let Err(failure) = self.daemon.close_window_unless_held(&self.site) {
+            log::error!("{}: the window for writers cannot be closed: {}", self.site, failure.message);
+        }
     }
 }
 
@@ -176,6 +191,16 @@ impl Daemon {
     pub(super) fn close_window_unless_held(&self, site: &SiteName) -> Result<(), Failure> {
         let is_held = self.holds.lock().values().any(|hold| &hold.generation().site == site);
         if is_held { Ok(()) } else { self.set_window(site, false) }
+    }
+
+    /// Lets new writes to a site wait in its web server, and waits itself for those that began before, as the live
+    /// generation is about to be left: what they save is in there, and nobody is refused in the middle.
+    pub(super) fn let_writers_wait(&self, live: &Generation) -> Result<WaitingWriters<'_>, Failure> {
+        let site = live.name.site.clone();
+        self.set_window(&site, true)?;
+        let waiting = WaitingWriters { daemon: self, site };
+        self.wait_for_last_writers(live)?;
+        Ok(waiting)
     }
 
     /// The window of a site, if it is open.

@@ -1,6 +1,9 @@
 //! Switching to another generation and back, and putting files back.
 
 use std::fs;
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -51,6 +54,29 @@ fn a_site_moves_to_another_platform_and_back_without_losing_uploads() {
     bench.says(&["rollback", "shop", "--to", "1"]);
     assert!(live(&bench).contains("'one'"));
     assert_eq!(bench.read("root/sites/shop/files/uploaded.txt"), "uploaded on two");
+}
+
+#[test]
+fn whoever_is_writing_when_a_generation_is_left_can_finish() {
+    let bench = Bench::with_site();
+    bench.json(&["cutover", "shop", "--platform=two"]);
+    let window = bench.path("root/windows/shop/hold");
+    let mut upload = fs::File::create(bench.path("root/sites/shop/modules/late")).unwrap();
+    thread::scope(|scope| {
+        let rollback = scope.spawn(|| bench.json(&["rollback", "shop"]));
+        let begun = Instant::now();
+        while !window.exists() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "new writes are not told to wait");
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!rollback.is_finished());
+        upload.write_all(b"all of it").unwrap();
+        drop(upload);
+        assert_eq!(rollback.join().unwrap()["to"]["platform"], "one");
+    });
+    assert!(!window.exists(), "writes wait still");
+    assert_eq!(bench.read("platforms/two/web/sites/shop/modules/late"), "all of it");
+    bench.write("root/sites/shop/modules/late", "of the one before");
 }
 
 #[test]
@@ -221,8 +247,8 @@ fn a_place_that_was_live_shows_its_generation_until_its_requests_have_ended() {
     // Back into the first one, where a request may be running: its file stays what it was, until it is closed.
     let place = bench.path("platforms/one/web/sites/shop/settings.php");
     let open = fs::File::open(&place).unwrap();
-    let closer = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_secs(4));
+    let closer = thread::spawn(move || {
+        thread::sleep(Duration::from_secs(4));
         assert!(
             fs::read_to_string(&place).unwrap().contains("$three"),
             "the place changed while it was used"
