@@ -13,7 +13,9 @@ use crate::base::{Lane, RelativePath, Timestamp};
 use crate::control::response::{MovedFile, SiteImported, SkippedFile};
 use crate::control::{Caller, Events, Failure, Unit, request};
 use crate::database::worker::Worker;
-use crate::database::{Database, DatabaseUrl, ServerHold, ServerUrl, ServerUrlError, UrlError};
+use crate::database::{
+    Database, DatabaseUrl, ServerExamination, ServerHold, ServerUrl, ServerUrlError, UrlError,
+};
 use crate::history::{DatabaseSnapshot, PlatformBinding, VOLUME_COUNTER};
 use crate::live::Access;
 use crate::site::{
@@ -44,6 +46,8 @@ impl Daemon {
         }
         let recipe = self.recipe_for(request, &platform, &directory)?;
         let on_server = find_server(request.database.as_ref(), &recipe)?;
+        // A wrong address is found before the files are read.
+        let examined = on_server.as_ref().map(ServerUrl::examine).transpose()?;
         let database = match &on_server {
             Some(_) => Vec::new(),
             None => find_database(request, &recipe, &directory)?,
@@ -56,8 +60,8 @@ impl Daemon {
             whole = self.store.trees.graft(&whole, kept, &whole, found)?;
             whole = self.store.trees.replace_at(&whole, found, None)?;
         }
-        let dumped = match &on_server {
-            Some(source) => Some((source, self.import_from_server(source, events)?)),
+        let dumped = match on_server.as_ref().zip(examined) {
+            Some((source, examined)) => Some((source, self.import_from_server(source, &examined, events)?)),
             None => None,
         };
         let split = layout::split(&self.store.trees, &whole, &request.site, &recipe.data)?;
@@ -167,9 +171,10 @@ impl Daemon {
     fn import_from_server(
         &self,
         source: &ServerUrl,
+        examined: &ServerExamination,
         events: &dyn Events,
     ) -> Result<DatabaseSnapshot, Failure> {
-        let without_transactions = source.examine()?.without_transactions;
+        let without_transactions = &examined.without_transactions;
         let hold = match without_transactions.is_empty() {
             true => None,
             false => {
@@ -353,7 +358,13 @@ fn find_database(
                     database.places(),
                     directory.display()
                 ))
-                .hint("say where it is: --database sqlite:PATH, relative to the site's directory"));
+                .hint(match recipe.settings.as_ref().is_some_and(|settings| settings.names_server()) {
+                    true => {
+                        "say where it is: --database sqlite:PATH, relative to the site's directory; or, on a server, \
+                         --database mariadb:///NAME or postgresql:///NAME"
+                    }
+                    false => "say where it is: --database sqlite:PATH, relative to the site's directory",
+                }));
             }
             found
         }

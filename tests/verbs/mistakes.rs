@@ -106,3 +106,19 @@ fn the_last_site_leaves_nothing_and_without_a_daemon_every_verb_says_how_to_star
     let document: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((ran.exit, &document["error"]["exit_code"]), (1, &serde_json::json!(1)));
 }
+
+#[test]
+fn a_database_that_is_not_there_is_found_before_the_files_are_read() {
+    let bench = Bench::with_site();
+    let recipe = "title = 'Elsewhere'\n[database]\nengine = 'sqlite'\nfile = 'nowhere/*.sqlite'\n[settings]\nfile = 'own.php'\n\
+        text = '@DATABASE_NAME@ @DATABASE_USER@ @DATABASE_PASSWORD@'\n";
+    bench.write("recipes/elsewhere.toml", recipe);
+    let original = bench.text("original");
+    let import = ["site", "import", "other", &original, "--platform=one", "--app=elsewhere"];
+    let told = bench.sitefs(&import);
+    assert!(told.exit == 2 && told.stderr.contains("--database mariadb:///NAME"), "{}", told.stderr);
+    let nobody = "mariadb://127.0.0.1:1/other?admin=nobody";
+    let told = bench.sitefs(&[&import[..], &["--database", nobody]].concat());
+    assert!(told.exit != 0 && !told.stderr.contains("importing files"), "{}", told.stderr);
+    assert!(!bench.says(&["site", "list"]).contains("other"));
+}
