@@ -281,6 +281,13 @@ fn extended_attributes_are_kept(passthrough: bool) {
     assert_eq!(rustix::fs::setxattr(&path, "user.no", b"2", replace), Err(Errno::NODATA));
     rustix::fs::removexattr(&path, "user.one").unwrap();
     assert_eq!(rustix::fs::getxattr(&path, "user.one", &mut value), Err(Errno::NODATA));
+    // What others than root may not read they are not shown, or copying would fail.
+    rustix::fs::setxattr(&path, "trusted.one", b"1", none).unwrap();
+    fs::set_permissions(served.work(), fs::Permissions::from_mode(0o777)).unwrap();
+    let (from, to) = (path.display(), served.work().join("copy"));
+    as_nobody(&format!("cp --preserve=xattr {from} {}", to.display()), true);
+    let length = rustix::fs::listxattr(&to, &mut value).unwrap();
+    assert_eq!(&value[..length], b"user.two\0");
     // An access control list that had no effect would be worse than none.
     let list = [
         2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 4, 0, 5, 0, 255, 255, 255, 255, 32, 0, 5, 0, 255, 255,

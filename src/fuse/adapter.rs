@@ -401,8 +401,8 @@ impl Filesystem for Adapter {
         reply::sized(reply, size, self.xattr(node, name));
     }
 
-    fn listxattr(&self, _request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        reply::sized(reply, size, self.xattr_names(node));
+    fn listxattr(&self, request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+        reply::sized(reply, size, self.xattr_names(request, node));
     }
 
     fn removexattr(&self, _request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use fuser::{Errno, INodeNo};
+use fuser::{Errno, INodeNo, Request};
 
 use super::adapter::Adapter;
 use super::convert;
@@ -13,6 +13,9 @@ use super::reply::answer_found;
 /// without having an effect would be worse than none.
 const ACL_PREFIX: &[u8] = b"system.";
 
+/// Names that root alone is shown: others may not read these, and would take that for a failure.
+const TRUSTED_PREFIX: &[u8] = b"trusted.";
+
 impl Adapter {
     pub(super) fn xattr(&self, node: INodeNo, name: &OsStr) -> Result<Box<[u8]>, Errno> {
         self.check_wanted()?;
@@ -20,10 +23,12 @@ impl Adapter {
     }
 
     /// The names, each with a zero byte behind it.
-    pub(super) fn xattr_names(&self, node: INodeNo) -> Result<Vec<u8>, Errno> {
+    pub(super) fn xattr_names(&self, request: &Request, node: INodeNo) -> Result<Vec<u8>, Errno> {
         self.check_wanted()?;
         let names = answer_found("listxattr", node, |node| self.filesystem.xattr_names(node))?;
-        let shown = names.iter().filter(|name| !name.starts_with(ACL_PREFIX));
+        let shown = names.iter().filter(|name| {
+            !name.starts_with(ACL_PREFIX) && (request.uid() == 0 || !name.starts_with(TRUSTED_PREFIX))
+        });
         Ok(shown.flat_map(|name| name.iter().copied().chain([0])).collect())
     }
 

@@ -193,6 +193,8 @@ impl Volume {
         match (mode, node.xattrs.contains_key(name)) {
             (XattrMode::Create, true) => return Err(LiveError::Exists),
             (XattrMode::Replace, false) => return Err(LiveError::NoAttribute),
+            // As on ext4, nothing has changed then.
+            _ if node.xattrs.get(name).is_some_and(|before| **before == *value) => return Ok(()),
             _ => {}
         }
         let others = || node.xattrs.iter().filter(|(other, _)| ***other != *name);

@@ -373,6 +373,9 @@ fn names_and_values_have_limits() {
     assert!(matches!(set(b"user.big", &[0; 65_537], XattrMode::Set), Err(LiveError::TooLarge)));
     assert!(matches!(set(b"user.a", b"", XattrMode::Replace), Err(LiveError::NoAttribute)));
     set(b"user.a", b"", XattrMode::Create).unwrap();
+    let changed = volume.attributes(id).unwrap().changed;
+    set(b"user.a", b"", XattrMode::Replace).unwrap();
+    assert_eq!(volume.attributes(id).unwrap().changed, changed, "the same value is no change");
     assert!(matches!(set(b"user.a", b"", XattrMode::Create), Err(LiveError::Exists)));
     assert!(matches!(set(b"system.posix_acl_access", b"", XattrMode::Set), Err(LiveError::NotSupported)));
     assert!(matches!(volume.xattr(id, b"bogus.name"), Err(LiveError::NotSupported)));
