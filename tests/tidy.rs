@@ -11,7 +11,7 @@ const LINES_MAX: usize = 500;
 /// Crates that may be used below one path of `src` only.
 const FENCED_CRATES: [(&str, &str); 7] = [
     ("fuser", "fuse/"),
-    ("redb", "base/tables.rs"),
+    ("redb", "base/tables"),
     ("rusqlite", "database/"),
     ("clap", "cli/"),
     ("indicatif", "cli/"),

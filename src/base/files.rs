@@ -1,7 +1,7 @@
 //! The only door to files: every error says what was being done, and to which path.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -75,12 +75,22 @@ pub fn open_or_create(path: &Path) -> Result<File, FileError> {
 
 /// The whole content of a file.
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    fs::read(path).at("read", path)
+    let mut content = Vec::new();
+    regular(path).and_then(|mut file| file.read_to_end(&mut content)).at("read", path)?;
+    Ok(content)
+}
+
+/// Opens a file to be read as a whole. Opening a pipe would wait for who writes to it.
+fn regular(path: &Path) -> io::Result<File> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_file() { File::open(path) } else { Err(io::Error::other("it is no file")) }
 }
 
 /// The whole content of a text file.
 pub fn read_to_string(path: &Path) -> Result<String, FileError> {
-    fs::read_to_string(path).at("read", path)
+    let mut content = String::new();
+    regular(path).and_then(|mut file| file.read_to_string(&mut content)).at("read", path)?;
+    Ok(content)
 }
 
 /// Replaces `path` by `content` so that after a crash it holds the old content or the new, never a part: a

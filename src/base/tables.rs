@@ -25,6 +25,7 @@ use redb::{
 use super::FileError;
 use super::files;
 
+mod beside;
 mod range;
 
 use range::BytesRange;

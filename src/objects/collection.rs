@@ -80,10 +80,11 @@ impl Objects {
 
     /// Takes the census that a collection is based on: reads the index once, and needs nine bytes of memory for each
     /// object. Waits for a collection or a verification under way. A damaged index is made anew first: what it does not
-    /// show as used would be taken away.
+    /// show as used would be taken away. Refused while it lacks what is in packs that cannot be read, for the same reason.
     pub fn prepare_collection(&self) -> Result<Collection<'_>, ObjectsError> {
         let maintenance = self.maintenance.lock();
         self.packs.index.mend()?;
+        self.packs.index.refuse_partial()?;
         let mut packed = Vec::new();
         self.plain.each_durable(&mut |id, _| {
             packed.push(id);

@@ -31,6 +31,15 @@ pub enum ObjectsError {
         /// Why not.
         reason: String,
     },
+    /// The index lacks what is in parts of packs that cannot be read.
+    #[error(
+        "the disk refuses to be read ({places}), so it is not known which objects are there: when it is well again, run \
+             `sitefs verify`; if it stays so, `sitefs verify --repair` gives up what cannot be read"
+    )]
+    Unread {
+        /// Which parts.
+        places: String,
+    },
     /// A reference to an object that is in no pack.
     #[error("object {id} is missing from the store: run `sitefs verify`")]
     Missing {

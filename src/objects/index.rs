@@ -133,6 +133,7 @@ impl Index {
             files::remove_file(path)?;
             files::remove_file(&damage_mark)?;
         }
+        set_aside_unless_file(path)?;
         // A renewal that did not come to its end.
         files::remove_file(&new_name(path))?;
         // Names are hashes, so it is read at random: at once costs less than bit by bit.
@@ -364,6 +365,16 @@ pub(super) fn commit<T>(
     let result = change(&mut writer)?;
     writer.commit()?;
     Ok(result)
+}
+
+/// Gives whatever has the index's name and is no file another name: nothing can be written there.
+fn set_aside_unless_file(path: &Path) -> Result<(), ObjectsError> {
+    if files::metadata(path)?.is_some_and(|metadata| !metadata.is_file()) {
+        let aside = files::name_aside(path)?;
+        log::error!("{} is no file: it is {} now", path.display(), aside.display());
+        files::rename(path, &aside)?;
+    }
+    Ok(())
 }
 
 pub(super) fn open_tables(path: &Path) -> Result<Tables, TablesError> {

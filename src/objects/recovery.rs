@@ -2,9 +2,10 @@
 //!
 //! Only the newest pack is ever changed, and only where no flush can have vouched for the bytes: a torn end is cut
 //! off; a torn place with whole records behind it (the kernel writes in any order) is covered by a filler. Damage
-//! anywhere else is reported and left as it is.
+//! anywhere else is reported and left as it is; so is a pack of which a part cannot be read, since it may be whole.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use super::index::{Batch, Index};
 use super::media::{Media, PackFile};
 use super::packs::{Packs, Sizes};
 use super::record::{HEADER_LEN, Header, PACK_HEADER_LEN, PackHeader, PackHeaderError};
+use super::renewal::unread_place;
 use super::scan::{Stretch, scan};
 use crate::base::files;
 
@@ -24,11 +26,15 @@ pub(super) const BATCH_OBJECTS: usize = 32_768;
 pub(super) struct Gap {
     pub(super) offset: u64,
     pub(super) length: u64,
+    /// Whether the disk refused to be read there.
+    pub(super) is_unread: bool,
 }
 
 /// What a scan of one pack found.
 struct Scanned {
     gaps: Vec<Gap>,
+    /// Parts that the disk refused to be read.
+    unread: Vec<String>,
     /// How much of the pack was durable when its youngest record was made, in bytes.
     durable: u64,
 }
@@ -52,7 +58,7 @@ impl Packs {
     fn open_once(media: Arc<dyn Media>, index_path: &Path, sizes: Sizes) -> Result<Packs, ObjectsError> {
         let numbers = media.list()?;
         let mut index = Index::open(index_path, media.clone())?;
-        if !reaches_no_further(&index, &*media, &numbers)? {
+        if !is_of_packs(&index, &*media, &numbers)? {
             drop(index);
             files::remove_file(index_path)?;
             index = Index::open(index_path, media.clone())?;
@@ -60,24 +66,36 @@ impl Packs {
         let known: BTreeMap<u32, u64> = index.packs().into_iter().collect();
         let mut previous_len = 0;
         let mut newest = None;
+        let mut unread = Vec::new();
         for (place, &number) in numbers.iter().enumerate() {
-            let file = media.open(number)?;
             let from = known.get(&number).copied().unwrap_or(0);
+            let file = match media.open(number) {
+                Ok(file) => file,
+                Err(error) => {
+                    // Whoever needs its objects is told; all others are readable.
+                    unread.push(error.to_string());
+                    (previous_len, newest) = (from, None);
+                    continue;
+                }
+            };
             match numbers.get(place + 1) {
                 Some(&next) => {
                     previous_len = file.len()?;
                     if from < previous_len {
                         let vouched = vouched_len(&*media, number, next, &*file)?;
-                        catch_up_sealed(&index, number, &*file, from, vouched)?;
+                        unread.extend(catch_up_sealed(&index, number, &*file, from, vouched)?);
                     }
                 }
                 None => {
                     let header = PackHeader { number, previous_len };
-                    newest = Some((number, catch_up_newest(&index, header, &*file, from)?, file));
+                    let (end, not_read) = catch_up_newest(&index, header, &*file, from)?;
+                    unread.extend(not_read);
+                    newest = Some((number, end, file));
                 }
             }
         }
         media.sync_names()?;
+        index.lacks(unread)?;
         index.complete();
         let totals = index.totals()?;
         let unused = numbers.last().map_or(1, |newest| newest + 1);
@@ -86,17 +104,32 @@ impl Packs {
                 Appender::resume(number, file, len, previous_len, totals)
             }
             Some((_, _, file)) => Appender::new(unused, file.len()?, totals),
-            None => Appender::new(unused, 0, totals),
+            None => Appender::new(unused, previous_len, totals),
         };
         Ok(Packs::new(media, index, appender, sizes))
     }
 }
 
-/// Whether the packs hold all that the index speaks of.
-fn reaches_no_further(index: &Index, media: &dyn Media, numbers: &[u32]) -> Result<bool, ObjectsError> {
+/// Whether the packs hold all that the index speaks of, and end where it says, or go on there. One that comes from elsewhere
+/// would have records taken for torn ones.
+fn is_of_packs(index: &Index, media: &dyn Media, numbers: &[u32]) -> Result<bool, ObjectsError> {
     for (number, indexed) in index.packs() {
         let len = match numbers.binary_search(&number) {
-            Ok(_) => media.open(number)?.len()?,
+            Ok(_) => match media.open(number).and_then(|file| Ok((file.len()?, file))) {
+                Ok((len, file)) => {
+                    if len > indexed && !is_between_records(&*file, indexed) {
+                        log::error!(
+                            "pack {number:08}: no record ends at byte {indexed}, as the index says: it is made anew"
+                        );
+                        return Ok(false);
+                    }
+                    len
+                }
+                Err(error) => {
+                    log::error!("{error}");
+                    continue;
+                }
+            },
             Err(_) => 0,
         };
         if len < indexed {
@@ -108,6 +141,22 @@ fn reaches_no_further(index: &Index, media: &dyn Media, numbers: &[u32]) -> Resu
         }
     }
     Ok(true)
+}
+
+/// Whether a record ends at an offset, going from header to header. `true`, too, where that cannot be read.
+fn is_between_records(file: &dyn PackFile, offset: u64) -> bool {
+    let mut at = PACK_HEADER_LEN;
+    while at < offset {
+        let mut bytes = [0; HEADER_LEN];
+        match file.read(&mut bytes, at) {
+            Ok(()) => match Header::decode(&bytes) {
+                Some(header) => at += header.record_len(),
+                None => return false,
+            },
+            Err(error) => return error.kind() != ErrorKind::UnexpectedEof,
+        }
+    }
+    at == offset || offset == 0
 }
 
 /// How much of a pack with a successor was ever durable, in bytes: the successor's header says so.
@@ -125,8 +174,11 @@ fn vouched_len(media: &dyn Media, number: u32, next: u32, file: &dyn PackFile) -
 
 fn pack_header(file: &dyn PackFile) -> Result<Result<PackHeader, PackHeaderError>, ObjectsError> {
     let mut bytes = vec![0; file.len()?.min(PACK_HEADER_LEN) as usize];
-    file.read(&mut bytes, 0)?;
-    Ok(PackHeader::decode(&bytes))
+    Ok(match file.read(&mut bytes, 0) {
+        Ok(()) => PackHeader::decode(&bytes),
+        // The scan finds out what can be read.
+        Err(_) => Err(PackHeaderError::Damaged),
+    })
 }
 
 /// Scans a pack from `from` to its end and adds what is found to the index, telling it that the pack is known up
@@ -143,9 +195,9 @@ fn catch_up(index: &Index, number: u32, file: &dyn PackFile, from: u64) -> Resul
     };
     // What a killed process left in the kernel's cache must be on the disk before the index speaks of it.
     file.sync()?;
-    let mut scanned = Scanned { gaps: Vec::new(), durable: from };
+    let mut scanned = Scanned { gaps: Vec::new(), unread: Vec::new(), durable: from };
     let mut batch = Batch::default();
-    scan(file, number, from, len, &mut |stretch, _| {
+    let result = scan(file, number, from, len, &mut |stretch, _| {
         match stretch {
             Stretch::Object { id, header, location, .. } => {
                 scanned.durable = scanned.durable.max(u64::from(header.durable_len));
@@ -155,16 +207,25 @@ fn catch_up(index: &Index, number: u32, file: &dyn PackFile, from: u64) -> Resul
                     index.add(std::mem::take(&mut batch))?;
                 }
             }
-            Stretch::Gap { offset, length, .. } => scanned.gaps.push(Gap { offset, length }),
+            Stretch::Gap { offset, length, is_unread, .. } => {
+                scanned.gaps.push(Gap { offset, length, is_unread });
+            }
         }
         Ok::<_, ObjectsError>(())
-    })?;
+    });
+    match result {
+        // More than bad sectors: what was found before it counts.
+        Err(ObjectsError::File(error)) => scanned.unread.push(error.to_string()),
+        other => other?,
+    }
     index.add(batch)?;
+    let unread = scanned.gaps.iter().filter(|gap| gap.is_unread);
+    scanned.unread.extend(unread.map(|gap| unread_place(file, gap.offset, gap.length)));
     Ok(scanned)
 }
 
 fn report_damage(file: &dyn PackFile, gap: &Gap) {
-    let Gap { offset, length } = gap;
+    let Gap { offset, length, .. } = gap;
     log::error!("{} is damaged: {length} bytes at byte {offset}: run `sitefs verify`", file.path().display());
 }
 
@@ -180,12 +241,13 @@ fn catch_up_sealed(
     file: &dyn PackFile,
     from: u64,
     vouched: u64,
-) -> Result<(), ObjectsError> {
+) -> Result<Vec<String>, ObjectsError> {
     let scanned = catch_up(index, number, file, from)?;
     for gap in scanned.gaps.iter().filter(|gap| gap.offset < vouched.max(scanned.durable)) {
         report_damage(file, gap);
     }
-    set_known(index, number, file.len()?)
+    set_known(index, number, file.len()?)?;
+    Ok(scanned.unread)
 }
 
 /// Covers a torn place so that scans skip it; `header` is that of the pack, in case it is torn too. `false` where the
@@ -205,20 +267,25 @@ pub(super) fn cover(file: &dyn PackFile, gap: &Gap, header: PackHeader) -> Resul
     Ok(true)
 }
 
-/// Returns where to go on appending; `None` where the pack must be left alone. `header` is what the pack's header
-/// should be.
+/// Returns where to go on appending, `None` where the pack must be left alone, and what of it could not be read. `header` is
+/// what the pack's header should be.
 fn catch_up_newest(
     index: &Index,
     header: PackHeader,
     file: &dyn PackFile,
     from: u64,
-) -> Result<Option<u64>, ObjectsError> {
+) -> Result<(Option<u64>, Vec<String>), ObjectsError> {
     let len = file.len()?;
     if from == len && from > 0 {
-        return Ok(Some(len));
+        return Ok((Some(len), Vec::new()));
     }
     let number = header.number;
     let mut scanned = catch_up(index, number, file, from)?;
+    if !scanned.unread.is_empty() {
+        scanned.gaps.iter().for_each(|gap| report_damage(file, gap));
+        set_known(index, number, len)?;
+        return Ok((None, scanned.unread));
+    }
     let mut end = len;
     while let Some(gap) = scanned.gaps.pop_if(|gap| gap.offset + gap.length == end) {
         end = gap.offset;
@@ -238,5 +305,5 @@ fn catch_up_newest(
     }
     file.sync()?;
     set_known(index, number, end)?;
-    Ok((!header_damaged).then_some(end))
+    Ok(((!header_damaged).then_some(end), Vec::new()))
 }

@@ -11,6 +11,9 @@
 //!
 //! A renewal takes no lock but those of the index, and reads packs, so whoever waits for it may hold any other.
 //!
+//! What the disk refuses to be read is named, and the rest goes on. Since the index then lacks what is there, the mark
+//! stays, `verify` tries again, and no space is reclaimed, until all can be read or `verify --repair` has given it up.
+//!
 //! Power fails here: the mark is there before the renewal begins. The new index is made under another name, is durable as a
 //! whole before it is renamed, and the mark goes when the new name is durable: there is the mark, or a good index.
 
@@ -21,7 +24,10 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::MutexGuard;
+
 use super::index::{Batch, Index, Shared, commit, damage_mark, new_name, open_tables, put_plain_totals};
+use super::media::PackFile;
 use super::record::{PACK_HEADER_LEN, PackHeader};
 use super::recovery::BATCH_OBJECTS;
 use super::scan::{Stretch, scan};
@@ -44,6 +50,8 @@ pub(super) struct Renewal {
     begun: Option<Instant>,
     /// When and why the newest failed, if it did.
     failed: Option<(Instant, String)>,
+    /// Parts of packs that could not be read, so that the index lacks what is in them.
+    unread: Vec<String>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -107,11 +115,23 @@ impl Shared {
         Ok(())
     }
 
+    /// Has this thread make the index anew; nobody else is at it.
+    fn renew_now(&self, mut renewal: MutexGuard<'_, Renewal>) -> Result<(), ObjectsError> {
+        renewal.is_running = true;
+        renewal.begun = Some(Instant::now());
+        drop(renewal);
+        self.renew()
+    }
+
     /// Makes the index anew, and tells who waits.
     fn renew(&self) -> Result<(), ObjectsError> {
-        let result = self.replace();
+        let mut unread = Vec::new();
+        let result = self.replace(&mut unread);
         let mut renewal = self.renewal.lock();
         renewal.is_running = false;
+        if result.is_ok() {
+            renewal.unread = unread;
+        }
         renewal.failed = result.as_ref().err().map(|error| (Instant::now(), error.to_string()));
         match &result {
             Ok(usage) => {
@@ -123,12 +143,13 @@ impl Shared {
         result.map(|_| ()).map_err(|error| ObjectsError::IndexDamaged { reason: error.to_string() })
     }
 
-    fn replace(&self) -> Result<Usage, ObjectsError> {
+    /// Parts of packs that cannot be read go to `unread`.
+    fn replace(&self, unread: &mut Vec<String>) -> Result<Usage, ObjectsError> {
         let mut known = self.known.lock();
         let new = new_name(&self.path);
         files::remove_file(&new)?;
         let mut made = open_tables(&new)?;
-        let packs = self.gather(&made, &known.packs)?;
+        let packs = self.gather(&made, &known.packs, unread)?;
         let totals = commit(&made, |writer| {
             put_plain_totals(writer, known.plain_totals)?;
             Batch::default().put(writer)
@@ -141,12 +162,19 @@ impl Shared {
         drop(tables);
         // When this fails, the mark stays, and the next open makes another.
         files::sync_parent(&self.path)?;
-        files::remove_file(&damage_mark(&self.path))?;
+        if unread.is_empty() {
+            files::remove_file(&damage_mark(&self.path))?;
+        }
         Ok(totals)
     }
 
     /// Puts the records of all known packs into `made`; returns how far each pack is in it.
-    fn gather(&self, made: &Tables, known: &BTreeMap<u32, u64>) -> Result<BTreeMap<u32, u64>, ObjectsError> {
+    fn gather(
+        &self,
+        made: &Tables,
+        known: &BTreeMap<u32, u64>,
+        unread: &mut Vec<String>,
+    ) -> Result<BTreeMap<u32, u64>, ObjectsError> {
         let mut packs = BTreeMap::new();
         for (&number, &len) in known {
             let file = match self.media.open(number) {
@@ -155,7 +183,12 @@ impl Shared {
                     log::error!("{error}: its objects are lost");
                     continue;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    note_unread(unread, error.to_string());
+                    add(made, Batch { entries: Vec::new(), packs: vec![(number, len)] })?;
+                    packs.insert(number, len);
+                    continue;
+                }
             };
             let len = len.min(file.len()?);
             let mut header = [0; PACK_HEADER_LEN as usize];
@@ -163,24 +196,43 @@ impl Shared {
             let start =
                 if header.is_some_and(|header| header.number == number) { PACK_HEADER_LEN } else { 0 };
             let mut batch = Batch::default();
-            scan(&*file, number, start, len, &mut |stretch, _| {
+            let scanned = scan(&*file, number, start, len, &mut |stretch, _| {
                 if self.is_closing.load(Ordering::Acquire) {
                     return Err(ObjectsError::IndexRenewing);
                 }
-                if let Stretch::Object { id, location, .. } = stretch {
-                    batch.entries.push((id, location));
+                match stretch {
+                    Stretch::Object { id, location, .. } => batch.entries.push((id, location)),
+                    Stretch::Gap { offset, length, is_unread: true, .. } => {
+                        note_unread(unread, unread_place(&*file, offset, length));
+                    }
+                    Stretch::Gap { .. } => {}
                 }
                 if batch.entries.len() >= BATCH_OBJECTS {
                     add(made, std::mem::take(&mut batch))?;
                 }
                 Ok(())
-            })?;
+            });
+            match scanned {
+                // More than bad sectors: what was found before it counts.
+                Err(ObjectsError::File(error)) => note_unread(unread, error.to_string()),
+                other => other?,
+            }
             batch.packs.push((number, len));
             add(made, batch)?;
             packs.insert(number, len);
         }
         Ok(packs)
     }
+}
+
+/// How a part of a pack is called that cannot be read.
+pub(super) fn unread_place(file: &dyn PackFile, offset: u64, length: u64) -> String {
+    format!("{}: {length} bytes at byte {offset}", file.path().display())
+}
+
+fn note_unread(unread: &mut Vec<String>, place: String) {
+    log::error!("{place}: the disk refuses to be read there");
+    unread.push(place);
 }
 
 fn add(made: &Tables, mut batch: Batch) -> Result<(), TablesError> {
@@ -190,24 +242,76 @@ fn add(made: &Tables, mut batch: Batch) -> Result<(), TablesError> {
 
 impl Index {
     /// Compares the index with its checksums, and makes it anew where it is not as it was written; returns what was wrong.
-    /// Whoever reads objects waits while the index is read.
+    /// Whoever writes objects waits while the index is read.
     pub(super) fn mend(&self) -> Result<Option<String>, ObjectsError> {
         let shared = &self.0;
         let mut renewal = shared.renewal.lock();
         while renewal.is_running {
             shared.renewed.wait(&mut renewal);
         }
-        let checked = shared.tables.read().check();
-        let Err(error) = checked else { return Ok(None) };
-        if error.is_disk_full() {
-            return Err(error.into());
+        let checked = {
+            let _known = shared.known.lock();
+            shared.tables.read().check_beside_readers()
+        };
+        let damage = match checked {
+            // What could not be read may be readable by now.
+            Ok(()) if !renewal.unread.is_empty() => None,
+            Ok(()) => return Ok(None),
+            Err(error) if error.is_disk_full() => return Err(error.into()),
+            Err(error) => {
+                shared.mark(&error);
+                Some(error.to_string())
+            }
+        };
+        shared.renew_now(renewal)?;
+        Ok(damage)
+    }
+
+    /// Makes the index anew, whatever it says.
+    pub(super) fn remake(&self) -> Result<(), ObjectsError> {
+        let shared = &self.0;
+        let mut renewal = shared.renewal.lock();
+        while renewal.is_running {
+            shared.renewed.wait(&mut renewal);
         }
-        shared.mark(&error);
-        renewal.is_running = true;
-        renewal.begun = Some(Instant::now());
-        drop(renewal);
-        shared.renew()?;
-        Ok(Some(error.to_string()))
+        shared.renew_now(renewal)
+    }
+
+    /// Notes parts of packs that could not be read when the store was opened: the index lacks what is in them, and is made
+    /// anew when it is opened again.
+    pub(super) fn lacks(&self, unread: Vec<String>) -> Result<(), ObjectsError> {
+        if unread.is_empty() {
+            return Ok(());
+        }
+        let mark = damage_mark(&self.0.path);
+        files::open_or_create(&mark)?;
+        files::sync_parent(&mark)?;
+        let mut renewal = self.0.renewal.lock();
+        unread.into_iter().for_each(|place| note_unread(&mut renewal.unread, place));
+        Ok(())
+    }
+
+    /// Whether the index lacks what is in parts of packs that cannot be read.
+    pub(super) fn is_partial(&self) -> bool {
+        !self.0.renewal.lock().unread.is_empty()
+    }
+
+    /// An error while the index lacks what is in parts of packs that cannot be read.
+    pub(super) fn refuse_partial(&self) -> Result<(), ObjectsError> {
+        match unread_error(&self.0.renewal.lock()) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// What is in parts of packs that cannot be read counts as lost from now on.
+    pub(super) fn give_up_unread(&self) -> Result<(), ObjectsError> {
+        let mut renewal = self.0.renewal.lock();
+        if !renewal.unread.is_empty() {
+            files::remove_file(&damage_mark(&self.0.path))?;
+            renewal.unread.clear();
+        }
+        Ok(())
     }
 
     /// Why not everything can be found now, if so.
@@ -216,7 +320,7 @@ impl Index {
         match &renewal.failed {
             _ if renewal.is_running => Some(ObjectsError::IndexRenewing),
             Some((_, reason)) => Some(ObjectsError::IndexDamaged { reason: reason.clone() }),
-            None => None,
+            None => unread_error(&renewal),
         }
     }
 
@@ -224,6 +328,11 @@ impl Index {
     pub(super) fn close(&self) {
         self.0.is_closing.store(true, Ordering::Release);
     }
+}
+
+fn unread_error(renewal: &Renewal) -> Option<ObjectsError> {
+    let places = (!renewal.unread.is_empty()).then(|| renewal.unread.join("; "))?;
+    Some(ObjectsError::Unread { places })
 }
 
 impl Drop for Index {

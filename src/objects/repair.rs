@@ -2,7 +2,7 @@
 //!
 //! Nothing is believed but bytes that hash to the object's name, so whatever is tried, a wrong guess costs time only. An
 //! object is looked for where the index says it is (its header may be all that is damaged), then in every record of
-//! every pack. One that is nowhere is forgotten: until then it counts as present, and whoever stores the same content
+//! every pack; for that the index is made anew, which may be another store's. One that is nowhere is forgotten: until then it counts as present, and whoever stores the same content
 //! again would be told that it is there.
 //!
 //! Power fails here: a copy is durable before the index refers to it, and damaged bytes are covered last.
@@ -42,6 +42,11 @@ impl Objects {
             }
         }
         self.packs.settle()?;
+        let is_packed = |id: &&ObjectId| !matches!(self.plain.contains(**id), Ok(true));
+        if bad.difference(&repaired.restored).any(|id| is_packed(&id)) {
+            // What leads to nothing may lead elsewhere for other objects, too, and there may be more than it knows.
+            self.packs.index.remake()?;
+        }
         let mut gaps = Vec::new();
         let packs = self.packs.index.packs();
         let mut previous_len = 0;
@@ -64,9 +69,14 @@ impl Objects {
             self.plain.set_aside(*id, &self.packs.index)?;
         }
         for (file, gap, header) in gaps {
-            cover(&*file, &gap, header)?;
-            file.sync()?;
+            let covered = cover(&*file, &gap, header).and_then(|_| Ok(file.sync()?));
+            match covered {
+                // What cannot be read can often not be written either; it is given up all the same.
+                Err(error) if gap.is_unread => log::warn!("{error}"),
+                other => other?,
+            }
         }
+        self.packs.index.give_up_unread()?;
         self.packs.recount()?;
         Ok(repaired)
     }
@@ -126,8 +136,8 @@ impl Objects {
                         copies.insert(id, location);
                     }
                 }
-                Stretch::Gap { offset, length, id: None } => {
-                    gaps.push((Arc::clone(&file), Gap { offset, length }, pack_header));
+                Stretch::Gap { offset, length, id: None, is_unread } => {
+                    gaps.push((Arc::clone(&file), Gap { offset, length, is_unread }, pack_header));
                 }
                 Stretch::Object { .. } | Stretch::Gap { .. } => {}
             }

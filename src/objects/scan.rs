@@ -1,4 +1,9 @@
 //! Reading a pack from one end to the other, whatever state it is in.
+//!
+//! Where the disk refuses to be read, the rest is read block by block: a bad sector costs the records it is in. A disk that
+//! refuses more than [`UNREAD_BYTES_MAX`] of one pack is away rather than bad in places, and that is an error.
+
+use std::ops::Range;
 
 use super::media::PackFile;
 use super::record::{Content, HEADER_LEN, Header, Location, RECORD_MAGIC};
@@ -8,6 +13,12 @@ use crate::base::limits::OBJECT_BYTES_MAX;
 
 /// How much is read at once, in bytes: as much as a disk reads ahead, with room for a few records.
 const WINDOW_BYTES: usize = 4 << 20;
+
+/// How much is read at once where not everything can be, in bytes: what the kernel reads at once, at least.
+const BLOCK_BYTES: usize = 4096;
+
+/// How much of a pack may refuse to be read, in bytes: a disk that is about to fail may take seconds for each block.
+const UNREAD_BYTES_MAX: usize = 1 << 20;
 
 /// One stretch of a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +33,8 @@ pub(super) enum Stretch {
         length: u64,
         /// The object, where its header is still whole.
         id: Option<ObjectId>,
+        /// Whether the disk refused to be read there: it may be as it was written, and another time can tell.
+        is_unread: bool,
     },
 }
 
@@ -42,6 +55,8 @@ struct Window<'a> {
     end: u64,
     start: u64,
     bytes: Vec<u8>,
+    /// What the disk refused to be read, in order; it is zeros here.
+    unread: Vec<Range<u64>>,
 }
 
 impl Window<'_> {
@@ -51,12 +66,59 @@ impl Window<'_> {
         let have = self.start + self.bytes.len() as u64;
         if offset < self.start || offset + length as u64 > have {
             let read_len = (self.end - offset).min(length.max(WINDOW_BYTES) as u64) as usize;
-            self.bytes.resize(read_len, 0);
-            self.start = offset;
-            self.file.read(&mut self.bytes, offset)?;
+            self.fill(offset, read_len)?;
         }
         let first = (offset - self.start) as usize;
         Ok(&self.bytes[first..first + length])
+    }
+
+    /// Reads `length` bytes at `offset` into memory; what cannot be read is zeros, and noted.
+    fn fill(&mut self, offset: u64, length: usize) -> Result<(), FileError> {
+        self.bytes.clear();
+        self.bytes.resize(length, 0);
+        self.start = offset;
+        let Err(error) = self.file.read(&mut self.bytes, offset) else { return Ok(()) };
+        log::error!("{error}: what can be read around it is looked for");
+        self.bytes.fill(0);
+        let mut at = 0;
+        while at < length {
+            // Up to the next block as the disk counts.
+            let place = offset + at as u64;
+            let block = (BLOCK_BYTES - (place % BLOCK_BYTES as u64) as usize).min(length - at);
+            let bytes = &mut self.bytes[at..at + block];
+            if let Err(error) = self.file.read(bytes, place) {
+                bytes.fill(0);
+                self.note_unread(place..place + block as u64, error)?;
+            }
+            at += block;
+        }
+        Ok(())
+    }
+
+    fn note_unread(&mut self, range: Range<u64>, error: FileError) -> Result<(), FileError> {
+        if self.is_unread(&range) {
+            return Ok(());
+        }
+        match self.unread.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => self.unread.push(range),
+        }
+        let length: u64 = self.unread.iter().map(|range| range.end - range.start).sum();
+        if length > UNREAD_BYTES_MAX as u64 {
+            self.bytes.clear();
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Whether a part of the range could not be read.
+    fn is_unread(&self, range: &Range<u64>) -> bool {
+        self.unread.iter().any(|unread| unread.start < range.end && range.start < unread.end)
+    }
+
+    /// What is no record.
+    fn gap(&self, offset: u64, length: u64, id: Option<ObjectId>) -> Stretch {
+        Stretch::Gap { offset, length, id, is_unread: self.is_unread(&(offset..offset + length)) }
     }
 
     /// The whole record at `offset`: its header, and whether the payload is what it was.
@@ -108,7 +170,7 @@ pub(super) fn scan<E: From<FileError>>(
     to: u64,
     each: &mut Visit<'_, E>,
 ) -> Result<(), E> {
-    let mut window = Window { file, end: to, start: from, bytes: Vec::new() };
+    let mut window = Window { file, end: to, start: from, bytes: Vec::new(), unread: Vec::new() };
     let mut offset = from;
     while offset < to {
         match window.record(offset)? {
@@ -132,12 +194,12 @@ pub(super) fn scan<E: From<FileError>>(
                     Content::Object { id, .. } => Some(id),
                     Content::Filler => None,
                 };
-                each(Stretch::Gap { offset, length: header.record_len(), id }, &[])?;
+                each(window.gap(offset, header.record_len(), id), &[])?;
                 offset += header.record_len();
             }
             None => {
                 let next = window.next_record(offset + 1)?;
-                each(Stretch::Gap { offset, length: next - offset, id: None }, &[])?;
+                each(window.gap(offset, next - offset, None), &[])?;
                 offset = next;
             }
         }

@@ -12,6 +12,7 @@ mod damage;
 mod disk;
 mod renewal;
 mod repair;
+mod unread;
 
 /// In memory where there is such a place: hundreds of stores are opened, each with flushes of its index.
 fn directory() -> tempfile::TempDir {

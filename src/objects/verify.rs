@@ -208,10 +208,19 @@ impl Verification<'_> {
                 }
                 self.count(location.record_len());
             }
-            Stretch::Gap { offset, length, id } => {
+            Stretch::Gap { offset, length, id, is_unread } => {
                 let place = format!("pack {number:08} at byte {offset}");
+                let packs = &self.objects.packs;
                 match id {
                     Some(id) if is_current(id, offset)? => self.damage(Damage::Object { id, place }),
+                    // An index that was made anew meanwhile does not know it.
+                    Some(id)
+                        if is_unread
+                            && packs.index.is_partial()
+                            && matches!(packs.find(id)?, Found::Nowhere(_)) =>
+                    {
+                        self.damage(Damage::Object { id, place });
+                    }
                     Some(_) => {}
                     None => self.damage(Damage::Unreadable { place, bytes: length }),
                 }

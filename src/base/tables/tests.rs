@@ -169,3 +169,38 @@ fn after_a_crash_a_checked_file_is_as_its_newest_whole_commit_left_it() {
         assert_eq!(reader.get("t", b"b").unwrap().is_some(), expected, "{name}");
     }
 }
+
+#[test]
+fn a_check_beside_readers_finds_what_a_check_finds_and_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tables.redb");
+    let tables = Tables::open(&path, 1 << 20).unwrap();
+    for round in 0..5_u64 {
+        let mut writer = tables.write().unwrap();
+        for number in 0..2000_u64 {
+            writer.put("numbers", &number.to_be_bytes(), &(number + round).to_be_bytes()).unwrap();
+        }
+        writer.commit().unwrap();
+    }
+    let before = std::fs::read(&path).unwrap();
+    let reader = tables.read().unwrap();
+    tables.check_beside_readers().unwrap();
+    assert!(std::fs::read(&path).unwrap() == before);
+    assert_eq!(reader.get("numbers", &7_u64.to_be_bytes()).unwrap(), Some(11_u64.to_be_bytes().to_vec()));
+    drop(reader);
+    let (mut found, mut both) = (0, 0);
+    for page in 1..before.len() / 4096 {
+        let mut bytes = before.clone();
+        bytes[page * 4096 + 100] ^= 8;
+        std::fs::write(&path, &bytes).unwrap();
+        let beside = tables.check_beside_readers();
+        assert!(std::fs::read(&path).unwrap() == bytes);
+        drop(tables.read());
+        let alone = tables.check();
+        found += usize::from(alone.is_err());
+        both += usize::from(beside.is_err() && alone.is_err());
+        std::fs::write(&path, &before).unwrap();
+        drop(tables.read());
+    }
+    assert!(found > 0 && both == found, "{found} found, {both} beside readers");
+}

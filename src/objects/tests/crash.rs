@@ -34,6 +34,10 @@ impl Rig {
         Objects::open_on(self.directory.path(), self.disk.clone(), self.sizes)
     }
 
+    pub(super) fn index(&self) -> std::path::PathBuf {
+        self.directory.path().join("index.redb")
+    }
+
     /// The same store after a crash: other packs, and the index as it is on the disk now, or none.
     pub(super) fn crashed(&self, disk: Arc<Disk>, with_index: bool) -> Rig {
         let directory = directory();

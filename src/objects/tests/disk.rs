@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, ErrorKind};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
@@ -33,6 +34,8 @@ pub(super) struct Faults {
     pub(super) failing_syncs: u64,
     /// Bytes that still fit on the disk. `None`: any number.
     pub(super) free_bytes: Option<usize>,
+    /// Bytes of packs that cannot be read.
+    pub(super) unreadable: Vec<(u32, Range<usize>)>,
 }
 
 #[derive(Default)]
@@ -223,7 +226,14 @@ impl PackFile for Pack {
     fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), FileError> {
         self.with(|state| {
             let live = &state.files[&self.number].live;
-            let found = live.get(offset as usize..offset as usize + buffer.len());
+            let range = offset as usize..offset as usize + buffer.len();
+            let is_hit = |(number, bad): &(u32, Range<usize>)| {
+                *number == self.number && bad.start < range.end && range.start < bad.end
+            };
+            if state.faults.unreadable.iter().any(is_hit) {
+                return Err(error(ErrorKind::Other, "read", self.number));
+            }
+            let found = live.get(range);
             buffer
                 .copy_from_slice(found.ok_or_else(|| error(ErrorKind::UnexpectedEof, "read", self.number))?);
             Ok(())

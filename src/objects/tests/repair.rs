@@ -111,6 +111,38 @@ fn an_object_is_restored_from_another_pack() {
 }
 
 #[test]
+fn the_index_of_another_store_hides_nothing_for_long() {
+    // One that ends within a record of this store, and one that ends between two.
+    for (foreign, readable) in [(text(77, 100), 6), (noise(77, 300), 5)] {
+        let (closed, (directory, other)) = (Closed::new(), new_store());
+        other.put(Kind::Chunk, &foreign).unwrap();
+        drop(other);
+        std::fs::copy(directory.path().join("index.redb"), closed.directory.path().join("index.redb"))
+            .unwrap();
+        let pack = std::fs::read(closed.pack()).unwrap();
+        let store = closed.open();
+        assert!(std::fs::read(closed.pack()).unwrap() == pack, "records are taken for torn ones");
+        assert_eq!(closed.readable(&store), readable);
+        assert_eq!(store.verify(&mut |_| ()).unwrap().needs_repair(), readable < 6);
+        repair(&store);
+        assert_eq!(closed.readable(&store), 6);
+        assert_eq!(store.verify(&mut |_| ()).unwrap().damages_count, 0);
+    }
+}
+
+#[test]
+fn what_has_the_name_of_the_index_and_is_no_file_is_set_aside() {
+    let closed = Closed::new();
+    let index = closed.directory.path().join("index.redb");
+    std::fs::remove_file(&index).unwrap();
+    std::fs::create_dir(&index).unwrap();
+    assert_eq!(closed.readable(&closed.open()), 6);
+    std::fs::remove_file(&index).unwrap();
+    std::os::unix::fs::symlink("/nonexistent/index", &index).unwrap();
+    assert_eq!(closed.readable(&closed.open()), 6);
+}
+
+#[test]
 fn a_lost_object_is_forgotten_and_can_be_stored_again() {
     let closed = Closed::new();
     let (offset, length) = closed.records()[3];
