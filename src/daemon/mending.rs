@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use super::Daemon;
 use super::draining::forget_departure;
 use super::generations::volume_number;
+use super::overlays::{OverlaysMark, set_known_mark};
 use crate::base::{SiteName, Timestamp};
 use crate::control::Failure;
 use crate::database::ServerDatabase;
@@ -35,6 +36,10 @@ pub(super) fn mend(catalog: &Catalog, objects: &Objects) -> Result<(), Failure> 
             "counters" => mend_counter(catalog, &record.key)?,
             // What they say is only ever of use for a while.
             "store-size" | "collections" | "departures" => true,
+            OverlaysMark::TABLE => {
+                set_known_mark(catalog, None)?;
+                true
+            }
             _ => false,
         };
         if is_mended {

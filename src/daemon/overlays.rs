@@ -8,18 +8,53 @@
 //! them, and does what is left to do.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::generations::volume_number;
 use super::store::{PAGE_CACHE_BYTES_MAX, check_format, open_catalog};
 use crate::base::SiteName;
+use crate::base::files::{self, At};
 use crate::control::Failure;
-use crate::history::{Catalog, Refs, Snapshot, SnapshotId, VOLUME_COUNTER};
-use crate::live::{VolumeNumber, put_in_place, salvage};
+use crate::history::{Catalog, Record, Refs, Snapshot, SnapshotId, VOLUME_COUNTER};
+use crate::live::{KnownMark, Mark, VolumeNumber, put_in_place, salvage};
 use crate::objects::Objects;
 use crate::site::{Generation, GenerationName, Site, layout};
 use crate::trees::{Audit, Trees};
+
+/// The mark of the overlays that belong to a catalog; none where it could not be read any more.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct OverlaysMark(pub(super) Option<Mark>);
+
+impl Record for OverlaysMark {
+    const TABLE: &'static str = "overlays-mark";
+    const VERSION: u8 = 1;
+}
+
+/// The mark of the overlays that belong to the catalog.
+pub(super) fn known_mark(catalog: &Catalog) -> Result<KnownMark, Failure> {
+    Ok(match catalog.get::<OverlaysMark>("")? {
+        Some(OverlaysMark(Some(mark))) => KnownMark::Mark(mark),
+        Some(OverlaysMark(None)) => KnownMark::Any,
+        None => KnownMark::Never,
+    })
+}
+
+/// A mark that never was.
+pub(super) fn new_mark() -> Result<Mark, Failure> {
+    let mut bytes = [0; 16];
+    let source = Path::new("/dev/urandom");
+    files::open(source)?.read_exact(&mut bytes).at("read", source)?;
+    Ok(Mark(bytes))
+}
+
+/// Writes down that overlays have got a mark.
+pub(super) fn set_known_mark(catalog: &Catalog, mark: Option<Mark>) -> Result<(), Failure> {
+    catalog.write(|tx| tx.put("", &OverlaysMark(mark)).map_err(Failure::from))
+}
 
 /// What was made.
 #[derive(Clone, Debug)]
@@ -50,7 +85,7 @@ pub fn rebuild_overlays(directory: &Path) -> Result<RebuiltOverlays, Failure> {
     let trees = Trees::new(objects, PAGE_CACHE_BYTES_MAX);
     let catalog = open_catalog(directory, &trees.objects)?;
     let live = directory.join("live");
-    let Some(salvaged) = salvage(&live)? else {
+    let Some(salvaged) = salvage(&live, known_mark(&catalog)?)? else {
         return Err(Failure::refused(format!("{} is sound", live.join("live.redb").display()))
             .hint("there is nothing to rebuild; start the daemon: sitefs serve"));
     };

@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use super::mending::{mend, register_snapshots};
-use super::store::catalog_files;
+use super::store::{catalog_files, is_emptied};
 use crate::base::files;
 use crate::control::Failure;
 use crate::history::{Catalog, SnapshotRecord, restore_catalog};
@@ -36,7 +36,14 @@ pub fn rebuild_catalog(directory: &Path) -> Result<Rebuilt, Failure> {
     super::store::check_format(directory)?;
     let objects = Objects::open(&directory.join("objects"))?;
     let (path, copy) = catalog_files(directory);
-    if files::metadata(&path)?.is_some() && Catalog::open_kept(&path, &copy).is_ok() {
+    let is_sound = match files::metadata(&path)? {
+        Some(_) => match Catalog::open_kept(&path, &copy) {
+            Ok(catalog) => !is_emptied(&catalog, &objects)?,
+            Err(_) => false,
+        },
+        None => false,
+    };
+    if is_sound {
         return Err(Failure::refused(format!("{} is sound", path.display()))
             .hint("there is nothing to rebuild; start the daemon: sitefs serve"));
     }

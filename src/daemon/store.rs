@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::mending::mend;
+use super::overlays::{known_mark, new_mark, set_known_mark};
 use super::rebuild::rebuild;
 use crate::base::files;
 use crate::control::Failure;
 use crate::history::Catalog;
-use crate::live::{LiveError, Volumes};
+use crate::live::{LiveError, Marks, Volumes};
 use crate::objects::Objects;
 use crate::site::Site;
 use crate::trees::Trees;
@@ -48,7 +49,10 @@ impl Store {
         let objects = directory.join("objects");
         files::create_directories(&objects)?;
         Objects::create(&objects)?;
-        Catalog::open(&directory.join("catalog.redb"))?;
+        let catalog = Catalog::open(&directory.join("catalog.redb"))?;
+        // From here on it is never empty again, so one that is has been emptied.
+        set_known_mark(&catalog, Some(new_mark()?))?;
+        drop(catalog);
         files::create_directories(&directory.join("live"))?;
         files::sync_directory(directory)?;
         files::write_atomically(&directory.join("FORMAT"), FORMAT.as_bytes())?;
@@ -127,6 +131,11 @@ pub(super) fn catalog_files(directory: &Path) -> (PathBuf, PathBuf) {
     (directory.join("catalog.redb"), directory.join("catalog.copy"))
 }
 
+/// Whether everything is gone that was in the catalog: the store has objects, which something referred to.
+pub(super) fn is_emptied(catalog: &Catalog, objects: &Objects) -> Result<bool, Failure> {
+    Ok(catalog.is_empty()? && objects.usage().objects > 0)
+}
+
 /// Opens the records; where they are damaged or gone, they are restored from their copy first. Without them nobody knows
 /// which overlays are somebody's, so a store that has lost any of which not even the name is known is not opened.
 pub(super) fn open_catalog(directory: &Path, objects: &Objects) -> Result<Catalog, Failure> {
@@ -137,7 +146,11 @@ pub(super) fn open_catalog(directory: &Path, objects: &Objects) -> Result<Catalo
             path.display()
         )),
         Some(_) => match Catalog::open_kept(&path, &copy) {
-            Ok(catalog) => return Ok(catalog),
+            Ok(catalog) if !is_emptied(&catalog, objects)? => return Ok(catalog),
+            Ok(_) => Failure::failed(format!(
+                "{} is empty, and the store is not: it says which sites and snapshots there are",
+                path.display()
+            )),
             Err(error) if error.is_damaged() => Failure::from(error),
             Err(error) => return Err(error.into()),
         },
@@ -154,25 +167,35 @@ pub(super) fn open_catalog(directory: &Path, objects: &Objects) -> Result<Catalo
     Ok(Catalog::open_kept(&path, &copy)?)
 }
 
-/// Opens the overlays. A store with sites that has lost them would show old states for the newest.
+/// Opens the overlays. A store with sites that has lost them, or has those of another time, would show old states for the
+/// newest.
 fn open_volumes(directory: &Path, catalog: &Catalog, trees: &Arc<Trees>) -> Result<Arc<Volumes>, Failure> {
     let live = directory.join("live");
     let rows = live.join("live.redb");
     let hint = format!(
-        "restore {} from a copy of the store; without one, sitefs --store {} init --rebuild-live keeps the sites whose \
-         changes are whole, and has the others go back to their newest snapshots",
-        live.display(),
+        "restore {} from a copy of the store, all of it from the same copy; without one, sitefs --store {} init \
+         --rebuild-live keeps the sites whose changes are whole, and has the others go back to their newest snapshots",
+        directory.display(),
         directory.display()
     );
-    if files::metadata(&rows)?.is_none() && !catalog.list::<Site>("")?.is_empty() {
+    let has_sites = !catalog.list::<Site>("")?.is_empty();
+    if files::metadata(&rows)?.is_none() && has_sites {
         let message = format!("{} is missing: it says what was changed in the sites", rows.display());
         return Err(Failure::failed(message).hint(hint));
     }
-    Volumes::open(&live, Arc::clone(trees)).map_err(|error| {
-        let is_damaged = matches!(&error, LiveError::Tables(error) if error.is_damaged());
+    let (known, next) = (known_mark(catalog)?, new_mark()?);
+    let opened = Volumes::open_marked(&live, Arc::clone(trees), Some(Marks { known, next }));
+    let volumes = opened.map_err(|error| {
+        let is_damaged = match &error {
+            LiveError::Tables(error) => error.is_damaged(),
+            LiveError::OtherTime { .. } => true,
+            _ => false,
+        };
         let failure = Failure::from(error);
         if is_damaged { failure.hint(hint) } else { failure }
-    })
+    })?;
+    set_known_mark(catalog, Some(next))?;
+    Ok(volumes)
 }
 
 /// A directory that is removed when this is dropped, or when the store is next opened.

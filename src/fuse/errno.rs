@@ -30,6 +30,7 @@ pub(super) fn errno(error: &LiveError) -> Errno {
         LiveError::Commit(_)
         | LiveError::Row(_)
         | LiveError::OtherBase
+        | LiveError::OtherTime { .. }
         | LiveError::Trees(_)
         | LiveError::Snapshot(_)
         | LiveError::Tables(_) => Errno::EIO,

@@ -206,6 +206,11 @@ impl Catalog {
         Ok(damaged)
     }
 
+    /// Whether there is no record at all.
+    pub fn is_empty(&self) -> Result<bool, CatalogError> {
+        Ok(self.tables.read()?.table_names()?.iter().all(|table| table == copy::TABLE))
+    }
+
     /// Why the copy cannot be written; `None` when it can, and where none is kept.
     pub fn copy_problem(&self) -> Option<String> {
         self.copy.as_ref().and_then(|kept| kept.copy.problem())

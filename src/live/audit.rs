@@ -1,7 +1,7 @@
 //! Whether what a volume's overlay says can be read, and what it refers to is there.
 //!
-//! Upper files have no checksums: they are files being written, also past this program. That one is missing shows, that
-//! its bytes have changed does not, until a freeze makes objects of them.
+//! Upper files have no checksums: they are files being written, also past this program. That one is missing, or longer or
+//! shorter than it was left, shows; that its bytes have changed does not, until a freeze makes objects of them.
 
 use std::path::{Path, PathBuf};
 
@@ -30,15 +30,9 @@ impl Volume {
                     Body::Stored(content) => audit.content(content, &path(&node), each),
                     Body::Directory { base, .. } => audit.directory(*base, &path(&node), each),
                     Body::Upper(upper) => {
-                        // A freeze may have let go of it meanwhile.
-                        let is_current =
-                            |node: Node| matches!(node.body, Body::Upper(now) if now.number == upper.number);
-                        let is_there = self.shared.uppers.look(self.number, upper.number)?.is_some();
-                        let current: Option<Node> =
-                            self.shared.engine.get(rows::NODES, &rows::node_key(self.number, number))?;
-                        if !is_there && current.is_some_and(is_current) {
+                        if let Some(what) = self.upper_problem(number, upper.number)? {
                             let upper = self.shared.uppers.path(self.number, upper.number);
-                            let reason = format!("its content, {}, is missing", upper.display());
+                            let reason = format!("its content, {}, {what}", upper.display());
                             each(Finding { path: path(&node), object: None, reason });
                         }
                     }
@@ -55,6 +49,29 @@ impl Volume {
             }
         }
         self.audit_rows(each)
+    }
+
+    /// What is wrong with the upper file of a node.
+    fn upper_problem(&self, local: u64, number: u64) -> Result<Option<String>, LiveError> {
+        let mut state = self.state.lock();
+        // A freeze may have let go of it meanwhile.
+        let size = match self.node(&mut state, local) {
+            Ok(Node { body: Body::Upper(now), .. }) if now.number == number => {
+                // Who has it open for writing knows its size.
+                (!now.written).then_some(now.size)
+            }
+            Ok(_) | Err(LiveError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let found = self.shared.uppers.look(self.number, number)?;
+        Ok(match (found, size) {
+            (None, _) => Some("is missing".to_owned()),
+            (Some(facts), _) if !facts.is_file => Some("is no file".to_owned()),
+            (Some(facts), Some(size)) if facts.size != size => {
+                Some(format!("has {} bytes and should have {size}", facts.size))
+            }
+            (Some(_), _) => None,
+        })
     }
 
     /// Rows other than nodes.

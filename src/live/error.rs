@@ -1,6 +1,7 @@
 //! What an operation on the live layer can answer instead of a result.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::FileError;
@@ -78,6 +79,12 @@ pub enum LiveError {
     /// The volume was attached to another tree than the one its overlay was made on.
     #[error("the overlay was made on another tree")]
     OtherBase,
+    /// The tables are older than the records, or another store's.
+    #[error("{} is not of the same time as the catalog, or of another store: it lacks changes, or the catalog does", path.display())]
+    OtherTime {
+        /// The tables' file.
+        path: PathBuf,
+    },
     /// A file below failed.
     #[error(transparent)]
     File(FileError),

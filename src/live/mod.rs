@@ -31,6 +31,7 @@ mod filesystem;
 mod freeze;
 mod handles;
 mod load;
+mod mark;
 mod namespace;
 mod node;
 mod recovery;
@@ -53,6 +54,7 @@ pub use attributes::{
 pub use error::LiveError;
 pub use filesystem::{DirectoryEntry, FileSystem, Invalidation, Invalidations, OpenedFile, Served};
 pub use freeze::FrozenTree;
+pub use mark::{KnownMark, Mark, Marks};
 pub use namespace::{Namespace, NamespaceEdit, NamespaceEntry};
 pub use references::References;
 pub use salvage::{Salvaged, put_in_place, salvage};

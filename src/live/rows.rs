@@ -23,7 +23,7 @@ pub(super) const DIRTY: &str = "dirty";
 pub(super) const FROZEN: &str = "frozen";
 /// (volume) to [`VolumeRow`].
 pub(super) const VOLUMES: &str = "volumes";
-/// Facts about the whole overlay: [`CLEAN`].
+/// Facts about the whole overlay: [`CLEAN`], and [`super::mark`].
 pub(super) const STATE: &str = "state";
 /// The key in [`STATE`] that is there after an orderly end only.
 pub(super) const CLEAN: &[u8] = b"clean";
@@ -190,7 +190,7 @@ fn apply_run(writer: &mut Writer<'_>, run: &[RowChange]) -> Result<(), TablesErr
 
 /// The tables' file.
 pub(super) struct Engine {
-    tables: Tables,
+    pub(super) tables: Tables,
 }
 
 impl Engine {

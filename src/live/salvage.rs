@@ -11,6 +11,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::mark::{self, KnownMark};
 use super::node::{LINKS, MADE, Node};
 use super::rows::{self, Engine, Slot, VolumeRow};
 use super::upper::Uppers;
@@ -59,14 +60,15 @@ struct Nodes {
     volumes: HashSet<VolumeNumber>,
 }
 
-/// Reads the damaged tables below `directory` and makes new ones beside them of the volumes that are whole. `None`, and
-/// nothing is made, where the tables are sound.
-pub fn salvage(directory: &Path) -> Result<Option<Salvaged>, LiveError> {
+/// Reads the damaged tables below `directory` and makes new ones beside them of the volumes that are whole, for records with
+/// the mark `known`. `None`, and nothing is made, where the tables are sound. Of those of another time or store, none is kept.
+pub fn salvage(directory: &Path, known: KnownMark) -> Result<Option<Salvaged>, LiveError> {
     let path = directory.join("live.redb");
     let exists = files::metadata(&path)?.is_some();
     if exists {
         match Engine::open(&path) {
-            Ok(_) => return Ok(None),
+            Ok(engine) if mark::belongs(&engine.tables, known)? => return Ok(None),
+            Ok(_) => {}
             Err(LiveError::Tables(error)) if error.is_damaged() => {}
             Err(error) => return Err(error),
         }
@@ -82,10 +84,12 @@ pub fn salvage(directory: &Path) -> Result<Option<Salvaged>, LiveError> {
         let mut from = files::open(&path)?;
         std::io::copy(&mut from, &mut files::create_new(&scratch)?).at("copy", &path)?;
         match Tables::open(&scratch, CACHE_BYTES) {
-            Ok(damaged) => {
+            // What cannot be read of it says nothing.
+            Ok(damaged) if mark::belongs(&damaged, known).unwrap_or(true) => {
                 survey(&damaged, &mut salvaged);
                 keep(&damaged, &made, &mut salvaged)?;
             }
+            Ok(_) => salvaged.ends_at(VolumeNumber(0)),
             Err(error) if error.is_damaged() => salvaged.ends_at(VolumeNumber(0)),
             Err(error) => return Err(error.into()),
         }
@@ -94,7 +98,12 @@ pub fn salvage(directory: &Path) -> Result<Option<Salvaged>, LiveError> {
         salvaged.ends_at(VolumeNumber(0));
     }
     // So that it is a file of tables in any case.
-    made.write()?.commit()?;
+    let made = Engine { tables: made };
+    let mark = match known {
+        KnownMark::Mark(known) => vec![mark::put(known, KnownMark::Never)],
+        KnownMark::Never | KnownMark::Any => Vec::new(),
+    };
+    made.apply(&mark)?;
     Ok(Some(salvaged))
 }
 

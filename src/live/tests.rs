@@ -7,6 +7,7 @@ mod freezing;
 mod generated;
 mod limits;
 mod model;
+mod salvage;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -184,6 +184,8 @@ fn hexadecimal_names(path: &Path) -> Result<Vec<u64>, FileError> {
 /// What the system says of an upper file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UpperFacts {
+    /// Whether it is a file at all.
+    pub(super) is_file: bool,
     /// In bytes.
     pub(super) size: u64,
     /// In units of 512 bytes.
@@ -196,6 +198,7 @@ pub(super) struct UpperFacts {
 impl From<&std::fs::Metadata> for UpperFacts {
     fn from(metadata: &std::fs::Metadata) -> UpperFacts {
         UpperFacts {
+            is_file: metadata.is_file(),
             size: metadata.size(),
             blocks: metadata.blocks(),
             modified: Timestamp::from_parts(metadata.mtime(), metadata.mtime_nsec()),

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 
 use super::commit::Committer;
+use super::mark::{self, KnownMark, Marks};
 use super::recovery;
 use super::remover::Remover;
 use super::reserve::Reserve;
@@ -52,14 +53,31 @@ struct Threads {
 impl Volumes {
     /// Opens the overlay in `directory` (created when missing), recovers what a crash left, starts the committer.
     pub fn open(directory: &Path, trees: Arc<Trees>) -> Result<Arc<Volumes>, LiveError> {
+        Volumes::open_marked(directory, trees, None)
+    }
+
+    /// As [`Volumes::open`], unless there are tables and they do not belong to records with the mark that is known: then nothing is changed.
+    /// The caller's records are to get the next mark when this has returned.
+    pub fn open_marked(
+        directory: &Path,
+        trees: Arc<Trees>,
+        marks: Option<Marks>,
+    ) -> Result<Arc<Volumes>, LiveError> {
         files::create_directories(directory)?;
-        let engine = Engine::open(&directory.join("live.redb"))?;
+        let path = directory.join("live.redb");
+        let is_new = files::metadata(&path)?.is_none();
+        let engine = Engine::open(&path)?;
+        if !is_new && !mark::belongs(&engine.tables, marks.map_or(KnownMark::Any, |marks| marks.known))? {
+            return Err(LiveError::OtherTime { path });
+        }
         let uppers = Uppers::open(directory.join("upper"))?;
         if !engine.contains(rows::STATE, rows::CLEAN)? {
             recovery::recover(&engine, &uppers)?;
         }
         // From here on an end without `close` is a crash.
-        engine.apply(&[RowChange::Remove { table: rows::STATE, key: rows::CLEAN.to_vec() }])?;
+        let mut changes = vec![RowChange::Remove { table: rows::STATE, key: rows::CLEAN.to_vec() }];
+        changes.extend(marks.map(|marks| mark::put(marks.next, marks.known)));
+        engine.apply(&changes)?;
         let shared = Arc::new(Shared {
             trees,
             engine,

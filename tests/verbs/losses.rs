@@ -191,6 +191,56 @@ fn overlays_that_are_damaged_or_gone_are_never_taken_for_empty_ones() {
 }
 
 #[test]
+fn records_and_changes_of_two_times_are_never_shown_together() {
+    let bench = changed();
+    for name in ["store/live/live.redb", "store/catalog.redb", "store/catalog.copy"] {
+        fs::copy(bench.path(name), bench.path(&name.replace('/', "-"))).unwrap();
+    }
+    bench.serve();
+    bench.write("root/sites/shop/files/newest.txt", "newest");
+    bench.stop();
+    let newer = fs::read(bench.path("store/live/live.redb")).unwrap();
+    fs::copy(bench.path("store-live-live.redb"), bench.path("store/live/live.redb")).unwrap();
+    let said = refuses_to_serve(&bench);
+    assert!(said.contains("not of the same time") && said.contains("init --rebuild-live"), "{said}");
+    // Emptied, as some file systems do.
+    fs::write(bench.path("store/live/live.redb"), "").unwrap();
+    let said = refuses_to_serve(&bench);
+    assert!(said.contains("not of the same time"), "{said}");
+    fs::write(bench.path("store/live/live.redb"), newer).unwrap();
+    bench.serve();
+    assert_eq!(bench.read("root/sites/shop/files/newest.txt"), "newest");
+    bench.stop();
+    let uppers = || walk(&bench.path("store/live/upper"));
+    let before = uppers();
+    for name in ["store/catalog.redb", "store/catalog.copy"] {
+        fs::copy(bench.path(&name.replace('/', "-")), bench.path(name)).unwrap();
+    }
+    let said = refuses_to_serve(&bench);
+    assert!(said.contains("not of the same time"), "{said}");
+    // A catalog that has been emptied, with its copy, knows of no site: nobody's changes are taken for garbage.
+    fs::write(bench.path("store/catalog.redb"), "").unwrap();
+    fs::remove_file(bench.path("store/catalog.copy")).unwrap();
+    let said = refuses_to_serve(&bench);
+    assert!(said.contains("catalog.redb is empty") && said.contains("init --rebuild-catalog"), "{said}");
+    assert_eq!(uppers(), before);
+    bench.json(&["init", "--rebuild-catalog"]);
+    bench.serve();
+    assert_eq!(bench.json(&["log", "shop"])["snapshots"].as_array().unwrap().len(), 3);
+}
+
+/// All files below a directory.
+fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(walk(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+#[test]
 fn changes_that_are_whole_stay_beside_one_that_is_damaged() {
     let bench = changed();
     // One value of one row: the node of the file that was added last to the site.
