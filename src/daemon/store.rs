@@ -116,12 +116,17 @@ pub(super) fn check_format(directory: &Path) -> Result<(), Failure> {
         return Err(Failure::failed(format!("{} is not a sitefs store", directory.display()))
             .hint(format!("create one: sitefs --store {} init", directory.display())));
     }
-    if files::read_to_string(&format)? != FORMAT {
+    if files::read(&format)? != FORMAT.as_bytes() {
         return Err(Failure::failed(format!(
             "{} has another layout than this sitefs knows",
             directory.display()
         ))
-        .hint("use the version of sitefs that made it, or a newer one"));
+        .hint(format!(
+            "use the version of sitefs that made it, or a newer one; if it was this one, {} is damaged and has to be the line \
+             {:?}",
+            format.display(),
+            FORMAT.trim_end()
+        )));
     }
     Ok(())
 }
