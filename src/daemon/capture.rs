@@ -30,6 +30,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(120);
 /// How often it is looked whether they have given up.
 const DRAIN_POLL: Duration = Duration::from_millis(200);
 
+/// How long after a web server has let a request through it may take until the application has connected to its database.
+/// Before that nobody can see that the request is there.
+const CONNECTING: Duration = Duration::from_millis(500);
+
 /// How long requests that began before writes were refused may take to end.
 const LAST_WRITERS_MAX: Duration = Duration::from_secs(10);
 
@@ -185,8 +189,9 @@ impl Daemon {
 
     /// Waits until whoever has something of a generation open for writing now, or uses its database, is done with it, so
     /// that requests which began before the application was told to refuse writes still get theirs; not longer than
-    /// [`LAST_WRITERS_MAX`]. A connection that is only kept for the next request is not waited for: if it is used for a
-    /// write after all, that waits for the hold, as any other does.
+    /// [`LAST_WRITERS_MAX`], and for a database on a server not shorter than [`CONNECTING`]. A connection that is only kept
+    /// for the next request is not waited for: if it is used for a write after all, that waits for the hold, as any other
+    /// does.
     pub(super) fn wait_for_last_writers(&self, generation: &Generation) -> Result<(), Failure> {
         let volume = self.volume(generation.volume)?;
         let before = volume.writers();
@@ -195,8 +200,11 @@ impl Daemon {
             let sessions = database.as_ref().map(ServerDatabase::busy_sessions).transpose()?;
             Ok(sessions.unwrap_or_default().into_iter().collect())
         };
-        let connected = sessions()?;
         let begun = Instant::now();
+        if database.is_some() {
+            std::thread::sleep(CONNECTING);
+        }
+        let connected = sessions()?;
         while begun.elapsed() < LAST_WRITERS_MAX
             && !(before.is_disjoint(&volume.writers()) && connected.is_disjoint(&sessions()?))
         {
