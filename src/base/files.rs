@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::num::NonZeroU64;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// An I/O error with the path it happened at.
@@ -91,6 +91,26 @@ pub fn read_to_string(path: &Path) -> Result<String, FileError> {
     let mut content = String::new();
     regular(path).and_then(|mut file| file.read_to_string(&mut content)).at("read", path)?;
     Ok(content)
+}
+
+/// Reads from `offset` on until `buffer` is full or the file ends; how many bytes.
+pub fn read_full_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Fills `buffer` with bytes that nobody can guess.
+pub fn fill_random(buffer: &mut [u8]) -> Result<(), FileError> {
+    let source = Path::new("/dev/urandom");
+    open(source)?.read_exact(buffer).at("read", source)
 }
 
 /// Replaces `path` by `content` so that after a crash it holds the old content or the new, never a part: a

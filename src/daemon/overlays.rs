@@ -8,7 +8,6 @@
 //! them, and does what is left to do.
 
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::generations::volume_number;
 use super::store::{PAGE_CACHE_BYTES_MAX, check_format, open_catalog};
 use crate::base::SiteName;
-use crate::base::files::{self, At};
+use crate::base::files;
 use crate::control::Failure;
 use crate::history::{Catalog, Record, Refs, Snapshot, SnapshotId, VOLUME_COUNTER};
 use crate::live::{KnownMark, Mark, VolumeNumber, put_in_place, salvage};
@@ -46,8 +45,7 @@ pub(super) fn known_mark(catalog: &Catalog) -> Result<KnownMark, Failure> {
 /// A mark that never was.
 pub(super) fn new_mark() -> Result<Mark, Failure> {
     let mut bytes = [0; 16];
-    let source = Path::new("/dev/urandom");
-    files::open(source)?.read_exact(&mut bytes).at("read", source)?;
+    files::fill_random(&mut bytes)?;
     Ok(Mark(bytes))
 }
 

@@ -20,7 +20,7 @@ use super::node::{Body, Node};
 use super::state::{OpenHandle, State};
 use super::upper::{self, facts, failed};
 use super::{Handle, LiveError, NodeId, OpenMode, Volume};
-use crate::base::Timestamp;
+use crate::base::{Timestamp, files};
 use crate::objects::{FileContent, Objects};
 
 /// Where the bytes of an open file are.
@@ -39,7 +39,7 @@ impl Bytes {
     ) -> Result<usize, LiveError> {
         match self {
             Bytes::Stored(content) => Ok(objects.read_at(content, offset, buffer)?),
-            Bytes::Upper(file) => read_full(file, offset, buffer).map_err(failed("read")),
+            Bytes::Upper(file) => files::read_full_at(file, offset, buffer).map_err(failed("read")),
         }
     }
 }
@@ -423,18 +423,4 @@ impl Volume {
         drop(state);
         if nothing { None } else { Some(self.shared.begin_commit()) }
     }
-}
-
-/// Reads until the buffer is full or the file ends.
-pub(super) fn read_full(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match file.read_at(&mut buffer[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
 }

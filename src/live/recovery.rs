@@ -89,12 +89,10 @@ fn compared(uppers: &Uppers, volume: VolumeNumber, mut node: Node) -> Result<Opt
     match uppers.look(volume, upper.number)? {
         Some(facts) if facts.size == upper.size && !upper.written => return Ok(None),
         Some(facts) => {
-            if upper.written {
-                // A copy that nobody wrote to (see `copies`) has its time in the row.
-                if facts.modified != UNTOUCHED && facts.modified != node.modified {
-                    node.modified = facts.modified;
-                    node.changed = node.changed.max(facts.modified);
-                }
+            // A copy that nobody wrote to (see `copies`) has its time in the row.
+            if upper.written && facts.modified != UNTOUCHED && facts.modified != node.modified {
+                node.modified = facts.modified;
+                node.changed = node.changed.max(facts.modified);
             }
             upper.size = facts.size;
             upper.written = false;

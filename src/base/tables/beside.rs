@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use parking_lot::Mutex;
 
@@ -40,16 +39,9 @@ impl Beside {
     }
 
     /// Fills `out` from the file; behind its end are zeros.
-    fn read_file(&self, mut offset: u64, mut out: &mut [u8]) -> io::Result<()> {
-        while !out.is_empty() {
-            let count = self.file.read_at(out, offset)?;
-            if count == 0 {
-                out.fill(0);
-                break;
-            }
-            offset += count as u64;
-            out = &mut out[count..];
-        }
+    fn read_file(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let count = files::read_full_at(&self.file, offset, out)?;
+        out[count..].fill(0);
         Ok(())
     }
 }

@@ -1,12 +1,10 @@
 //! Passwords.
 
 use std::fmt;
-use std::io::Read;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::files::{self, At, FileError};
+use crate::base::files::{self, FileError};
 
 /// Random bytes of a password: 160 bits, far beyond guessing.
 const PASSWORD_BYTES: usize = 20;
@@ -18,7 +16,9 @@ pub struct Secret(String);
 impl Secret {
     /// A new one: hexadecimal digits, which nothing treats specially.
     pub fn random() -> Result<Secret, FileError> {
-        Ok(Secret(random_digits(PASSWORD_BYTES)?))
+        let mut random = [0; PASSWORD_BYTES];
+        files::fill_random(&mut random)?;
+        Ok(Secret(random.iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 
     /// The password itself, for the server and for the application's settings file.
@@ -31,14 +31,6 @@ impl fmt::Debug for Secret {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("Secret")
     }
-}
-
-/// Two hexadecimal digits for each of `bytes` random bytes.
-pub(super) fn random_digits(bytes: usize) -> Result<String, FileError> {
-    let path = Path::new("/dev/urandom");
-    let mut random = vec![0; bytes];
-    files::open(path)?.read_exact(&mut random).at("read", path)?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]
