@@ -115,6 +115,15 @@ impl Shared {
         Ok(())
     }
 
+    /// Waits until nobody makes the index anew; nobody begins while the lock is held.
+    fn at_rest(&self) -> MutexGuard<'_, Renewal> {
+        let mut renewal = self.renewal.lock();
+        while renewal.is_running {
+            self.renewed.wait(&mut renewal);
+        }
+        renewal
+    }
+
     /// Has this thread make the index anew; nobody else is at it.
     fn renew_now(&self, mut renewal: MutexGuard<'_, Renewal>) -> Result<(), ObjectsError> {
         renewal.is_running = true;
@@ -245,10 +254,7 @@ impl Index {
     /// Whoever writes objects waits while the index is read.
     pub(super) fn mend(&self) -> Result<Option<String>, ObjectsError> {
         let shared = &self.0;
-        let mut renewal = shared.renewal.lock();
-        while renewal.is_running {
-            shared.renewed.wait(&mut renewal);
-        }
+        let renewal = shared.at_rest();
         let checked = {
             let _known = shared.known.lock();
             shared.tables.read().check_beside_readers()
@@ -269,12 +275,7 @@ impl Index {
 
     /// Makes the index anew, whatever it says.
     pub(super) fn remake(&self) -> Result<(), ObjectsError> {
-        let shared = &self.0;
-        let mut renewal = shared.renewal.lock();
-        while renewal.is_running {
-            shared.renewed.wait(&mut renewal);
-        }
-        shared.renew_now(renewal)
+        self.0.renew_now(self.0.at_rest())
     }
 
     /// Notes parts of packs that could not be read when the store was opened: the index lacks what is in them, and is made

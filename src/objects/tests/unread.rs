@@ -51,6 +51,13 @@ fn check_whole(rig: &Rig, store: &Objects) {
     assert!(store.index_problem().is_none() && !damage_mark(&rig.index()).exists());
 }
 
+/// The same daemon, once the disk is well again.
+fn check_mended(rig: &Rig, store: &Objects) {
+    heal(rig);
+    assert_eq!(store.verify(&mut |_| ()).unwrap().damages_count, 0);
+    check_whole(rig, store);
+}
+
 #[test]
 fn an_index_is_made_anew_beside_a_sector_that_cannot_be_read() {
     let rig = closed();
@@ -58,10 +65,7 @@ fn an_index_is_made_anew_beside_a_sector_that_cannot_be_read() {
     fail(&rig, BAD);
     let store = rig.open().unwrap();
     check_partial(&rig, &store);
-    // The same daemon, once the disk is well again.
-    heal(&rig);
-    assert_eq!(store.verify(&mut |_| ()).unwrap().damages_count, 0);
-    check_whole(&rig, &store);
+    check_mended(&rig, &store);
 }
 
 #[test]
@@ -90,9 +94,7 @@ fn a_renewal_goes_on_beside_a_sector_that_cannot_be_read() {
     let damages = store.verify(&mut |_| ()).unwrap().damages;
     assert!(damages.iter().any(|damage| matches!(damage, Damage::Index { .. })), "{damages:?}");
     check_partial(&rig, &store);
-    heal(&rig);
-    assert_eq!(store.verify(&mut |_| ()).unwrap().damages_count, 0);
-    check_whole(&rig, &store);
+    check_mended(&rig, &store);
 }
 
 #[test]
