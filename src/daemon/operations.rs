@@ -249,15 +249,10 @@ impl Operations for RunOperations<'_> {
         let generation = self.daemon.generation(generation)?;
         let number = self.next_hold()?;
         // The web server first: what it lets through from here on only reads.
-        self.daemon.set_window(&generation.name.site, true)?;
-        self.daemon.wait_for_last_writers(&generation)?;
-        match self.daemon.hold_writes(&generation) {
-            Ok(hold) => self.daemon.holds.lock().insert(number, Arc::new(hold)),
-            Err(failure) => {
-                self.daemon.close_window_unless_held(&generation.name.site)?;
-                return Err(failure.into());
-            }
-        };
+        let _waiting = self.daemon.let_writers_wait(&generation)?;
+        let hold = self.daemon.hold_writes(&generation)?;
+        // From here on writers wait for the hold.
+        self.daemon.holds.lock().insert(number, Arc::new(hold));
         Ok(HoldId(number))
     }
 

@@ -64,7 +64,8 @@ impl Windows {
     }
 }
 
-/// Writers who wait while a command leaves a generation; they go on, to the one that is live then, when this is dropped.
+/// Writers who wait while a command leaves a generation; they go on, to the one that is live then, when this is
+/// dropped, unless an update holds them by then.
 pub(super) struct WaitingWriters<'a> {
     daemon: &'a Daemon,
     site: SiteName,
