@@ -5,7 +5,7 @@
 //! generations/SITE/12/   one generation
 //! data/SITE/             the data directories of a site
 //! snapshots/SITE/ID/     a snapshot, read-only
-//! views/P/LANE/          a platform's sites directory
+//! views/P/LANE/          a platform's sites directory, and in it `.sitefs`, a sign of life
 //! live/SITE              -> the document root of the live generation
 //! previous/SITE          -> that of the generation that was live before, while it is shown
 //! next/SITE              -> that of the generation that is being made
@@ -25,6 +25,9 @@ use crate::site::{Generation, GenerationName, GenerationState, LivePointer, Plat
 /// The directories at the top.
 const PARTS: [&str; 9] =
     ["sites", "generations", "data", "snapshots", "views", "live", "previous", "next", "windows"];
+
+/// A file in every view, which web servers look for: not there while the view is not, nor when the daemon is dead.
+const SIGN_OF_LIFE: &str = ".sitefs";
 
 /// What the platforms have in their sites directories themselves, by lane.
 pub(super) type OwnEntries = BTreeMap<(PlatformName, Lane), BTreeMap<String, NamespaceEntry>>;
@@ -63,6 +66,7 @@ pub(super) fn describe(
             if let Some(entries) = own.get(&(platform.name.clone(), lane)) {
                 view.extend(entries.clone());
             }
+            view.insert(SIGN_OF_LIFE.to_owned(), NamespaceEntry::SignOfLife);
         }
     }
     for (site, records) in &records {

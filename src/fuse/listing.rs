@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use fuser::{Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 
 use super::convert;
-use super::session::TTL;
+use super::session::time_to_live;
 use crate::live::{DirectoryEntry, FileSystem, LiveError, NodeId};
 
 /// The kernel asks for a page at least.
@@ -42,9 +42,10 @@ impl Reply for ReplyDirectoryPlus {
     const OVERHEAD_BYTES: usize = 152;
 
     fn add(&mut self, entry: &DirectoryEntry) -> bool {
+        let ttl = time_to_live(entry.attributes.id);
         let found = convert::attributes(&entry.attributes);
         let name = OsStr::from_bytes(&entry.name);
-        !ReplyDirectoryPlus::add(self, found.ino, entry.cookie, name, &TTL, &found, Generation(0))
+        !ReplyDirectoryPlus::add(self, found.ino, entry.cookie, name, &ttl, &found, Generation(0))
     }
 }
 

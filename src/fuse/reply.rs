@@ -8,7 +8,7 @@ use fuser::{
     ReplyWrite, ReplyXattr,
 };
 
-use super::session::TTL;
+use super::session::{TTL, time_to_live};
 use super::{convert, errno};
 use crate::base::limits::ENTRY_NAME_BYTES_MAX;
 use crate::live::{LiveError, NodeAttributes, NodeId, SpaceReport};
@@ -90,7 +90,7 @@ macro_rules! reply {
 
 reply!(ReplyEmpty, (), |reply, _done| reply.ok());
 reply!(ReplyEntry, NodeAttributes, |reply, found| {
-    reply.entry(&TTL, &convert::attributes(&found), GENERATION)
+    reply.entry(&time_to_live(found.id), &convert::attributes(&found), GENERATION)
 });
 reply!(ReplyAttr, NodeAttributes, |reply, found| reply.attr(&TTL, &convert::attributes(&found)));
 reply!(ReplyWrite, usize, |reply, length| reply.written(length as u32));

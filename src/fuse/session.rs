@@ -18,10 +18,15 @@ use super::invalidator::Invalidator;
 use super::mounts;
 use crate::base::FileError;
 use crate::base::files::{self, At};
-use crate::live::{FileSystem, Invalidations};
+use crate::live::{FileSystem, Invalidations, NodeId};
 
 /// How long the kernel keeps what it was told, unless it is told otherwise: a day.
 pub(super) const TTL: Duration = Duration::from_secs(86_400);
+
+/// How long the kernel keeps a name of `node`: not at all where it is to ask whether the daemon still answers.
+pub(super) fn time_to_live(node: NodeId) -> Duration {
+    if node == NodeId::SIGN_OF_LIFE { Duration::ZERO } else { TTL }
+}
 
 /// The longest write in one call; the kernel's own limit without raising `fs.fuse.max_pages_limit`.
 const WRITE_BYTES_MAX: u32 = 1 << 20;

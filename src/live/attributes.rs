@@ -23,6 +23,8 @@ impl NodeId {
 
     /// The root of the namespace.
     pub const ROOT: NodeId = NodeId(1);
+    /// The one file under all names that are [a sign of life](super::NamespaceEntry::SignOfLife).
+    pub const SIGN_OF_LIFE: NodeId = NodeId(2);
 
     /// The node `local` (1 to 2^40 - 1) of a volume.
     pub fn new(volume: VolumeNumber, local: u64) -> NodeId {

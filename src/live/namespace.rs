@@ -20,6 +20,9 @@ pub enum NamespaceEntry {
     DirectoryMountPoint,
     /// An empty file: a flag, or one onto which something else is bind-mounted.
     FileMountPoint,
+    /// An empty file whose name the kernel is not to remember, so that it is there as long as the daemon is: all else
+    /// that was ever looked at can still be looked at for a day when the daemon is dead, though not be read.
+    SignOfLife,
 }
 
 /// The whole namespace: a description that replaces the one before in one step.
@@ -45,6 +48,7 @@ pub struct NamespaceEdit {
 pub(super) const NAMESPACE: VolumeNumber = VolumeNumber(0);
 
 const ROOT_LOCAL: u64 = 1;
+const SIGN_LOCAL: u64 = 2;
 const LOCAL_MASK: u64 = (1 << 40) - 1;
 
 /// A namespace with its nodes numbered. Never changed once made.
@@ -89,6 +93,7 @@ impl NumberedNamespace {
         let mut numbered = NumberedNamespace { nodes: HashMap::new() };
         // The root's number is taken before its children are given theirs.
         numbered.put(ROOT_LOCAL, Content::File, now);
+        numbered.put(SIGN_LOCAL, Content::File, now);
         let children = numbered.add_children("", &namespace.entries, now);
         numbered.put(ROOT_LOCAL, Content::Directory(children), now);
         if let Some(before) = before {
@@ -153,7 +158,7 @@ impl NumberedNamespace {
 
     /// Takes a node away, with all below it that is the namespace's own.
     fn remove(&mut self, node: NodeId) {
-        if node.volume() != NAMESPACE {
+        if node.volume() != NAMESPACE || node == NodeId::SIGN_OF_LIFE {
             return;
         }
         let removed = self.nodes.remove(&node.local());
@@ -198,6 +203,7 @@ impl NumberedNamespace {
     fn add(&mut self, path: &str, entry: &NamespaceEntry, now: Timestamp) -> NodeId {
         let (local, content) = match entry {
             NamespaceEntry::Volume(number) => return NodeId::volume_root(*number),
+            NamespaceEntry::SignOfLife => return NodeId::SIGN_OF_LIFE,
             NamespaceEntry::Directory(entries) => {
                 let local = self.take_number(path, "directory", "", now);
                 (local, Content::Directory(self.add_children(path, entries, now)))
@@ -225,7 +231,7 @@ impl NumberedNamespace {
         }
         let first: [u8; 8] = hasher.finalize().as_bytes()[..8].try_into().expect("a hash has 32 bytes");
         let mut local = u64::from_le_bytes(first) & LOCAL_MASK;
-        while local <= ROOT_LOCAL || self.nodes.contains_key(&local) {
+        while local <= SIGN_LOCAL || self.nodes.contains_key(&local) {
             local = (local + 1) & LOCAL_MASK;
         }
         self.put(local, Content::File, now);

@@ -4,6 +4,7 @@
 
 mod client;
 mod cutovers;
+mod deaths;
 mod fixture;
 mod health;
 #[path = "../update/place.rs"]

@@ -41,6 +41,20 @@ fn numbers_are_the_same_after_a_restart_and_others_for_something_else() {
 }
 
 #[test]
+fn signs_of_life_are_one_node_that_outlives_its_directories() {
+    let view = || NamespaceEntry::Directory(directory([(".sitefs", NamespaceEntry::SignOfLife)]));
+    let both = number(&Namespace { entries: directory([("a", view()), ("b", view())]) }, None, 1);
+    let sign = |namespace: &NumberedNamespace, name: &[u8]| {
+        namespace.lookup(namespace.lookup(NodeId::ROOT, name)?, b".sitefs")
+    };
+    assert_eq!(sign(&both, b"a").unwrap(), NodeId::SIGN_OF_LIFE);
+    let edit = NamespaceEdit { path: vec!["a".to_owned()], entry: None };
+    let (one, _) = both.with(&[edit], Timestamp(2));
+    assert!(sign(&one, b"a").is_err());
+    assert_eq!(one.attributes(sign(&one, b"b").unwrap()).unwrap().kind, FileKind::File);
+}
+
+#[test]
 fn a_switched_link_and_an_added_name_are_forgotten_and_nothing_else() {
     let first = number(&namespace("/a", &["old"]), None, 1);
     let second = number(&namespace("/b", &["new"]), Some(&first), 2);
