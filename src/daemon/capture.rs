@@ -234,7 +234,7 @@ impl Daemon {
         generation: &Generation,
         hold: Option<&WriteHold>,
     ) -> Result<Captured, Failure> {
-        let taken = self.take(site, generation, hold)?;
+        let taken = self.take(site, generation, hold, || ())?;
         let database = match taken.database {
             // What a dump holds is read while it is made.
             Some(dumped) if dumped.dump.is_some() => Some(dumped),
@@ -245,15 +245,18 @@ impl Daemon {
 
     /// Takes the state of a site: the database is in a committed state, and not read. Writers are kept waiting by
     /// `hold`, or else until the instant is taken, before anything is stored. Stores everything; registers nothing.
+    /// Does `beside` while writers wait, when the dump of a database on a server has begun.
     pub(super) fn take(
         &self,
         site: &Site,
         generation: &Generation,
         hold: Option<&WriteHold>,
+        beside: impl FnOnce(),
     ) -> Result<Captured, Failure> {
         let (root, unstable, database) = match hold {
             Some(hold) if hold.generation() == &generation.name => {
                 let dump = self.begin_dump(generation)?;
+                beside();
                 let (root, unstable) = self.capture_files(site, generation, || ())?;
                 let database = self.dumped_or_unread(site, &root, dump)?;
                 hold.check()?;
@@ -262,6 +265,7 @@ impl Daemon {
             _ => {
                 let mut own_hold = Some(self.hold_writes(generation)?);
                 let dump = self.begin_dump(generation)?;
+                beside();
                 let must_stay = dump.as_ref().is_some_and(|dump| dump.needs_hold);
                 let mut released = Ok(());
                 let (root, unstable) = self.capture_files(site, generation, || {

@@ -70,7 +70,7 @@ impl Daemon {
             None => {
                 let _origin_lock = self.lock_site(&origin.name, "clone")?;
                 let captured = match (request.database, request.verify) {
-                    (true, false) => self.take(&origin, &live, None)?,
+                    (true, false) => self.take(&origin, &live, None, || ())?,
                     (true, true) => self.capture(&origin, &live, None)?,
                     (false, _) => self.capture_without_database(&origin, &live)?,
                 };

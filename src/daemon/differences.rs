@@ -96,7 +96,7 @@ impl Daemon {
         }
         let site = self.site(&revision.site)?;
         let generation = self.live_generation(&site.name)?;
-        let captured = self.take(&site, &generation, None)?;
+        let captured = self.take(&site, &generation, None, || ())?;
         Ok(State {
             name: revision.to_string(),
             root: captured.root,

@@ -12,6 +12,7 @@ use super::runs::Proof;
 use crate::base::process::{Command, Ending};
 use crate::base::{Lane, PlatformName, SiteName, Timestamp};
 use crate::control::{Caller, Events};
+use crate::database::ServerExamination;
 use crate::history::SnapshotId;
 use crate::site::{Facts, GenerationName, LivePointer, Place, Platform, Site, SiteKind, is_companion};
 use crate::trees::Node;
@@ -53,10 +54,10 @@ impl Operations for RunOperations<'_> {
         let space = daemon.filesystem.space()?;
         let database = daemon.database_info(&site, &live)?;
         let on_server = daemon.server_database(&live.name)?.map(|database| database.at.examine());
-        let (database_objection, tables_without_transactions) = match on_server {
-            Some(Ok(examination)) => (None, examination.without_transactions),
-            Some(Err(error)) => (Some(error.to_string()), Vec::new()),
-            None => (None, Vec::new()),
+        let (database_objection, examined) = match on_server {
+            Some(Ok(examination)) => (None, examination),
+            Some(Err(error)) => (Some(error.to_string()), ServerExamination::default()),
+            None => (None, ServerExamination::default()),
         };
         let (pages_objection, pages_amiss) = daemon.pages_now(&site, &recipe);
         Ok(Inspection {
@@ -82,7 +83,8 @@ impl Operations for RunOperations<'_> {
             database_bytes: database.map_or(0, |database| database.size_bytes),
             database_on_server: Daemon::is_on_server(&site),
             database_objection,
-            tables_without_transactions,
+            database_as_files: examined.as_files,
+            tables_without_transactions: examined.without_transactions,
             pages_objection,
             pages_amiss,
             recipe,
@@ -104,7 +106,8 @@ impl Operations for RunOperations<'_> {
         let hold = daemon.holds.lock().values().find(is_of).cloned();
         let captured = match reading {
             Reading::Whole => daemon.capture(&site, &generation, hold.as_deref())?,
-            Reading::Nothing => daemon.take(&site, &generation, hold.as_deref())?,
+            Reading::Nothing => daemon.take(&site, &generation, hold.as_deref(), || ())?,
+            Reading::Copying => daemon.take_and_copy(&site, &generation, hold.as_deref(), self.events)?,
         };
         captured.warn_of_unstable(self.events);
         let caller = Caller { user: author.to_owned(), ..self.caller.clone() };

@@ -27,6 +27,7 @@ impl Daemon {
         events: &dyn Events,
     ) -> Result<Switched, Failure> {
         let _lock = self.lock_site(&request.site, "cutover")?;
+        let _spare = self.spare_for(&request.site);
         let site = self.site(&request.site)?;
         let live = self.live_generation(&site.name)?;
         match (&request.to, &request.platform) {
@@ -93,6 +94,7 @@ impl Daemon {
         events: &dyn Events,
     ) -> Result<Switched, Failure> {
         let _lock = self.lock_site(&request.site, "rollback")?;
+        let _spare = self.spare_for(&request.site);
         let site = self.site(&request.site)?;
         let live = self.live_generation(&site.name)?;
         let target = match &request.to {
@@ -136,7 +138,7 @@ impl Daemon {
                 if generation.name == live.name {
                     return Err(Failure::usage(format!("generation {} is live already", live.name)));
                 }
-                let root = self.take(site, &generation, None)?.root;
+                let root = self.take(site, &generation, None, || ())?.root;
                 (root, self.platform(&generation.platform)?, format!("generation {number}"))
             }
             Target::Revision(revision) => {
@@ -148,7 +150,7 @@ impl Daemon {
         self.wait_for_lane(&site.name, &platform.name, events)?;
         let _waiting = self.let_writers_wait(live)?;
         let hold = self.hold_writes(live)?;
-        let captured = self.take(site, live, Some(&hold))?;
+        let captured = self.take_and_copy(site, live, Some(&hold), events)?;
         let root = self.with_state_of(site, code, &captured.root)?;
         let binding = PlatformBinding { name: platform.name.clone(), code: platform.code };
         let captured = super::capture::Captured { root, platform: binding, ..captured };
@@ -192,6 +194,7 @@ impl Daemon {
     ) -> Result<Deployed, Failure> {
         let started = Instant::now();
         let _lock = self.lock_site(&request.site, "deploy")?;
+        let _spare = self.spare_for(&request.site);
         let site = self.site(&request.site)?;
         let live = self.live_generation(&site.name)?;
         let platform = self.platform(&live.platform)?;
@@ -199,7 +202,7 @@ impl Daemon {
         self.wait_for_lane(&site.name, &platform.name, events)?;
         let _waiting = self.let_writers_wait(&live)?;
         let hold = self.hold_writes(&live)?;
-        let captured = self.take(&site, &live, Some(&hold))?;
+        let captured = self.take_and_copy(&site, &live, Some(&hold), events)?;
         let whole = self.with_state_of(&site, whole, &captured.root)?;
         let message =
             request.message.clone().unwrap_or_else(|| format!("deploy of {}", request.directory.display()));
@@ -371,7 +374,7 @@ impl Daemon {
         self.wait_for_lane(&site.name, &platform.name, events)?;
         let _waiting = self.let_writers_wait(live)?;
         let hold = self.hold_writes(live)?;
-        let captured = self.take(site, live, Some(&hold))?;
+        let captured = self.take_and_copy(site, live, Some(&hold), events)?;
         captured.warn_of_unstable(events);
         let message = format!("before the move from {} to {}", live.platform, platform.name);
         let snapshot = self.register(caller, site, live, captured, &message, None)?;

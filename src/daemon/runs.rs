@@ -66,7 +66,7 @@ fn undo(strategy: Strategy, kind: StepKind) -> Option<&'static str> {
 pub(super) enum Proof {
     /// It is dropped.
     Dropped,
-    /// The next copy of this dump takes it over; [`Daemon::drop_spare`] ends the wait for one.
+    /// The next copy of this dump takes it over; [`super::spares::SpareGuard`] ends the wait for one.
     Kept,
 }
 
@@ -94,6 +94,7 @@ impl Daemon {
             UpdateAction::Resume | UpdateAction::Abort => self.take_when_settled(&site, events)?,
         };
         let is_abort = matches!(request.action, UpdateAction::Abort);
+        let _spare = self.spare_for(&site);
         let _turn = match request.action {
             UpdateAction::Start(_) | UpdateAction::Resume => Some(self.wait_for_turn(&site, events)?),
             UpdateAction::Plan(_) | UpdateAction::Abort => None,
@@ -107,7 +108,6 @@ impl Daemon {
             UpdateAction::Resume => engine.resume(&site),
             UpdateAction::Abort => engine.abort(&site),
         };
-        self.drop_spare(&site)?;
         let run = ended?;
         // Whatever it was being undone for before: that it is undone is what was asked for now.
         if is_abort && run.state.is_final() {

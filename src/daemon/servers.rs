@@ -16,7 +16,7 @@ use crate::base::SiteName;
 use crate::control::{Events, Failure};
 use crate::database::{
     DatabaseError, Difference, Secret, ServerAddress, ServerDatabase, ServerDump, ServerHold, ServerUrl,
-    Summary,
+    Summary, Tablespaces,
 };
 use crate::history::{DatabaseSnapshot, Record};
 use crate::live::Access;
@@ -139,15 +139,22 @@ impl Daemon {
             )));
         }
         database.load(&mut self.read_content(dump))?;
-        let difference = Difference::between(&Summary::from(recorded), &database.at.summary()?);
-        if difference.is_empty() {
-            return Ok(());
-        }
-        Err(Failure::failed("a database made from its dump is not what was dumped")
-            .because_of(difference.lines().join("; "))
-            .hint(
-                "see whether the server's version or its settings (sql_mode, character sets) changed since",
-            ))
+        compare_copy(database, recorded)
+    }
+
+    /// Fills a database whose large tables came as files with what else is in a dump of the same moment, and compares it
+    /// with what that was recorded to hold.
+    pub(super) fn fill_beside_files(
+        &self,
+        database: &ServerDatabase,
+        tables: &Tablespaces,
+        recorded: &DatabaseSnapshot,
+    ) -> Result<(), Failure> {
+        let Some(dump) = &recorded.dump else {
+            return Err(Failure::failed("the snapshot has no dump of the database"));
+        };
+        tables.load(&mut self.read_content(dump))?;
+        compare_copy(database, recorded)
     }
 
     /// An error when a recorded database is from a server that is newer than `server`.
@@ -376,6 +383,17 @@ impl Daemon {
             password: database.password.reveal().to_owned(),
         }))
     }
+}
+
+/// Compares a database that was made from a dump with what the dump was recorded to hold.
+fn compare_copy(database: &ServerDatabase, recorded: &DatabaseSnapshot) -> Result<(), Failure> {
+    let difference = Difference::between(&Summary::from(recorded), &database.at.summary()?);
+    if difference.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed("a database made from its dump is not what was dumped")
+        .because_of(difference.lines().join("; "))
+        .hint("see whether the server's version or its settings (sql_mode, character sets) changed since"))
 }
 
 /// Begins to dump a database.

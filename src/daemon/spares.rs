@@ -1,21 +1,26 @@
-//! Databases that have proved a backup, kept for the copy that is made of it next.
+//! Databases that were made of a dump before somebody asks for one, kept for whoever does next.
 //!
-//! To prove that a dump can be restored, a database is made from it and compared. An update rehearses on a copy of that
-//! very dump, so the rehearsal takes over what the proof has made, with its account: reading a dump in is what takes
-//! longest, and it is done once instead of twice. No server copies anything for that, so it holds for each of them
-//! (`docs/decisions/databases-on-servers.md` has what copies cost).
+//! - To prove that a dump can be restored, a database is made from it and compared. An update rehearses on a copy of that very
+//!   dump, so the rehearsal takes over what the proof has made, with its account: reading a dump in is what takes longest, and
+//!   it is done once instead of twice.
+//! - Where large tables can be copied as files, that has to be done while writes are held and the dump begins. The generation
+//!   that is made of that dump next takes over what they came to.
 //!
-//! Invariants: a spare is of one site, whose lock the run that makes it has; nobody but sitefs knows its password, so it is
-//! what was compared; it is in the catalog under a key that no generation has until it is taken over, in one
-//! transaction, so one that a crash leaves is dropped at the next start.
+//! `docs/decisions/databases-on-servers.md` has what copies cost.
+//!
+//! Invariants: a spare is of one site, whose lock the command that makes it has, and which drops it at its end; nobody but
+//! sitefs knows its password, so it is what was compared; it is in the catalog under a key that no generation has until it is
+//! taken over, in one transaction, so one that a crash leaves is dropped at the next start.
 
 use super::Daemon;
+use super::capture::{Captured, WriteHold};
+use super::servers::HOLD_WAIT;
 use crate::base::SiteName;
-use crate::control::Failure;
+use crate::control::{Events, Failure};
 use crate::database::ServerDatabase;
 use crate::history::DatabaseSnapshot;
 use crate::objects::FileContent;
-use crate::site::Site;
+use crate::site::{Generation, Site};
 
 /// A database that holds what is in a dump.
 #[derive(Debug)]
@@ -23,6 +28,20 @@ pub(super) struct Spare {
     /// Its key in the catalog.
     key: String,
     dump: FileContent,
+}
+
+/// A spare of a site lasts as long as this.
+pub(super) struct SpareGuard<'a> {
+    daemon: &'a Daemon,
+    site: SiteName,
+}
+
+impl Drop for SpareGuard<'_> {
+    fn drop(&mut self) {
+        if let Err(failure) = self.daemon.drop_spare(&self.site) {
+            log::warn!("a copy of the database of {} stays for now: {failure}", self.site);
+        }
+    }
 }
 
 impl Daemon {
@@ -39,8 +58,64 @@ impl Daemon {
         Ok(())
     }
 
-    /// Drops what nobody has taken over.
-    pub(super) fn drop_spare(&self, site: &SiteName) -> Result<(), Failure> {
+    /// Takes the state of a site as [`Daemon::take`] does, of which a generation is going to be made. Where the large
+    /// tables of its database can be copied as files, that is done while writes are held, and the next copy of its dump
+    /// takes over what was made; else that copy is read from the dump, as it is when anything goes wrong here.
+    pub(super) fn take_and_copy(
+        &self,
+        site: &Site,
+        generation: &Generation,
+        hold: Option<&WriteHold>,
+        events: &dyn Events,
+    ) -> Result<Captured, Failure> {
+        let slower = |failure: Failure| {
+            events.warn(format!("large tables are read from the dump, not copied as files: {failure}"));
+        };
+        let large = match self.server_database(&generation.name)? {
+            Some(database) => database.at.large_tables().unwrap_or_else(|error| {
+                slower(error.into());
+                None
+            }),
+            None => None,
+        };
+        let Some(large) = large else { return self.take(site, generation, hold, || ()) };
+        let ((count, bytes), (key, trial)) = (large.extent(), self.announce_trial(site)?);
+        let mut tables = trial.expect(large).unwrap_or_else(|error| {
+            slower(error.into());
+            None
+        });
+        let taken = self.take(site, generation, hold, || {
+            if let Some(expected) = &tables
+                && let Err(error) = expected.fetch(HOLD_WAIT)
+            {
+                slower(error.into());
+                tables = None;
+            }
+        });
+        let recorded = taken.as_ref().ok().and_then(|taken| taken.database.as_ref());
+        if let (Some(tables), Some(recorded)) = (tables, recorded)
+            && let Some(dump) = recorded.dump
+        {
+            match self.fill_beside_files(&trial, &tables, recorded) {
+                Ok(()) => {
+                    log::info!("database {} got {count} tables of {bytes} bytes as files", trial.at.name);
+                    self.drop_spare(&site.name)?;
+                    self.spares.lock().insert(site.name.clone(), Spare { key, dump });
+                    return taken;
+                }
+                Err(failure) => slower(failure),
+            }
+        }
+        self.drop_database(&key)?;
+        taken
+    }
+
+    /// What drops, when it goes, the spare of a site that nobody has taken over.
+    pub(super) fn spare_for(&self, site: &SiteName) -> SpareGuard<'_> {
+        SpareGuard { daemon: self, site: site.clone() }
+    }
+
+    fn drop_spare(&self, site: &SiteName) -> Result<(), Failure> {
         let spare = self.spares.lock().remove(site);
         spare.map_or(Ok(()), |spare| self.drop_database(&spare.key))
     }
@@ -79,7 +154,7 @@ impl Daemon {
             let Some(database) = tx.get::<ServerDatabase>(&spare.key)? else { return Ok(false) };
             tx.remove::<ServerDatabase>(&spare.key)?;
             tx.put(key, &database)?;
-            log::info!("{key} takes over database {}, which proved the backup", database.at.name);
+            log::info!("{key} takes over database {}, made of the same dump", database.at.name);
             Ok::<_, Failure>(true)
         })
     }

@@ -45,8 +45,8 @@ use worker::{Answer, Work, Worker};
 pub use hold::Hold;
 pub use problem::{DatabaseError, Problem};
 pub use server::{
-    Secret, ServerAddress, ServerDatabase, ServerDump, ServerExamination, ServerHold, ServerUrl,
-    ServerUrlError,
+    CopiedAsFiles, LargeTables, Secret, ServerAddress, ServerDatabase, ServerDump, ServerExamination,
+    ServerHold, ServerUrl, ServerUrlError, Tablespaces,
 };
 pub use summary::{Difference, Summary, TableDifference};
 pub use url::{DatabaseUrl, Engine, UrlError};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Failure, StepKind};
 use crate::base::{PlatformName, SiteName, Timestamp};
+use crate::database::CopiedAsFiles;
 use crate::history::SnapshotId;
 use crate::site::{Facts, GenerationName, Recipe, User};
 
@@ -16,6 +17,9 @@ pub enum Reading {
     Whole,
     /// It is in a committed state, and not read: whoever waits for the end of a hold does not wait for that too.
     Nothing,
+    /// As `Nothing`; and as a generation is made of the snapshot next, its database is copied while it is held, where that
+    /// is the faster way to a copy.
+    Copying,
 }
 
 /// What the database of a new generation is.
@@ -61,6 +65,8 @@ pub struct Inspection {
     pub database_on_server: bool,
     /// What keeps the site's database from being dumped, held and copied; `None`: nothing was found.
     pub database_objection: Option<String>,
+    /// What of it a copy gets as files while writes are held; `None` on servers that know no such way.
+    pub database_as_files: Option<CopiedAsFiles>,
     /// Tables whose rows can be captured only while writes are held.
     pub tables_without_transactions: Vec<String>,
     /// Why the web server cannot be asked for the pages of the recipe's checks; `None`: it answers, or is not to be asked.

@@ -3,6 +3,7 @@
 use super::steps::title;
 use super::{Inspection, Run, RunState, StepKind, Strategy, UpdateError};
 use crate::base::{PlatformName, SiteName, Timestamp};
+use crate::database::CopiedAsFiles;
 use crate::site::is_older_version;
 
 /// What is asked for.
@@ -158,9 +159,7 @@ fn choice(strategy: Strategy, inspection: &Inspection) -> String {
     let mebibytes = inspection.database_bytes.div_ceil(1 << 20);
     let copy = match (inspection.database_bytes, inspection.database_on_server) {
         (0, _) => "there is no database to copy".to_owned(),
-        (_, true) => format!(
-            "reading a dump of the database into a new one takes time, and {mebibytes} MiB on its server"
-        ),
+        (_, true) => copy_on_server(mebibytes, inspection.database_as_files.as_ref()),
         (_, false) => {
             format!("copying the database ({mebibytes} MiB) costs next to nothing, as copies share it")
         }
@@ -183,6 +182,26 @@ fn choice(strategy: Strategy, inspection: &Inspection) -> String {
             "{meaning}. The rehearsal needs no copy of its own: it takes over the database that proves the backup"
         ),
         false => meaning,
+    }
+}
+
+/// How a database on a server is copied while writes are held.
+fn copy_on_server(mebibytes: u64, as_files: Option<&CopiedAsFiles>) -> String {
+    let cost = format!("takes time, and {mebibytes} MiB on its server");
+    match as_files {
+        Some(CopiedAsFiles::Tables { count, bytes }) if *count > 0 => {
+            let tables = if *count == 1 { "table is" } else { "tables are" };
+            format!(
+                "its {count} large {tables} copied as files ({} MiB), the rest is read from a dump, which {cost}",
+                bytes.div_ceil(1 << 20)
+            )
+        }
+        Some(CopiedAsFiles::Nothing(reason)) => {
+            format!(
+                "reading a dump of the database into a new one {cost} (large tables cannot be copied as files: {reason})"
+            )
+        }
+        _ => format!("reading a dump of the database into a new one {cost}"),
     }
 }
 

@@ -173,8 +173,8 @@ impl Execution<'_> {
 
     fn freeze(&mut self) -> Result<String, Stop> {
         let message = format!("what the update to {} began with (run {})", self.run.to_platform, self.run.id);
-        let snapshot =
-            self.engine.operations.snapshot(&self.run.from, &message, &self.run.who, Reading::Nothing)?;
+        let reading = if self.is_in_place() { Reading::Nothing } else { Reading::Copying };
+        let snapshot = self.engine.operations.snapshot(&self.run.from, &message, &self.run.who, reading)?;
         self.required_hold()?;
         self.run.frozen = Some(snapshot);
         match self.is_in_place() {

@@ -7,4 +7,5 @@ mod machines;
 mod obstacles;
 mod place;
 mod sites;
+mod tablespaces;
 mod templates;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::version::{Version, major};
-use super::{ServerUrl, mariadb, postgresql};
+use super::{CopiedAsFiles, ServerUrl, mariadb, postgresql};
 use crate::base::files;
 use crate::base::process::Command;
 use crate::database::{DatabaseError, Engine, Problem};
@@ -19,6 +19,8 @@ pub struct ServerExamination {
     pub size_bytes: u64,
     /// The tables that a dump cannot read as of one moment: their rows are read while writes are held.
     pub without_transactions: Vec<String>,
+    /// What of it a copy would get as files; `None` on a server that knows no such way.
+    pub as_files: Option<CopiedAsFiles>,
 }
 
 impl ServerUrl {
@@ -44,7 +46,11 @@ impl ServerUrl {
         self.has_history()?;
         let size_bytes = self.size_bytes()?;
         self.check_space(size_bytes)?;
-        Ok(ServerExamination { size_bytes, without_transactions })
+        let as_files = match self.server.engine {
+            Engine::PostgreSql => None,
+            Engine::MariaDb | Engine::Sqlite => Some(self.copied_as_files()?),
+        };
+        Ok(ServerExamination { size_bytes, without_transactions, as_files })
     }
 
     fn check_mariadb(&self) -> Result<(), DatabaseError> {

@@ -6,6 +6,7 @@
 //! connection must never wait for what another one has not committed, and MariaDB locks the whole of an empty table
 //! while it is filled. PostgreSQL: one connection, as the rows of a table are one statement there.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Duration;
 
@@ -23,7 +24,17 @@ const END_WAIT: Duration = Duration::from_secs(600);
 impl ServerDatabase {
     /// Reads a dump into this database, which is empty, and says what was in the dump.
     pub fn load(&self, dump: &mut dyn Read) -> Result<Summary, DatabaseError> {
+        self.load_without(dump, BTreeSet::new())
+    }
+
+    /// As [`ServerDatabase::load`], of a dump whose tables `present` are in the database already, with their rows.
+    pub(super) fn load_without(
+        &self,
+        dump: &mut dyn Read,
+        present: BTreeSet<String>,
+    ) -> Result<Summary, DatabaseError> {
         self.at.server.protected()?;
+        let mut omission = Omission { tables: present, until: None };
         let mut scanner = Scanner::new(self.at.server.engine);
         let mut source = BufReader::with_capacity(256 << 10, dump);
         let mut loader = Loader::new(self)?;
@@ -40,6 +51,9 @@ impl ServerDatabase {
             let kind = scanner.line(&line);
             in_head &= matches!(kind, Line::Nothing | Line::Session);
             let fits = if in_head { self.at.server.check_origin(&line) } else { Ok(()) };
+            if !scanner.is_in_code() && omission.has(kind, &line) {
+                continue;
+            }
             if let Err(error) = fits.and_then(|()| loader.take(kind, &line)) {
                 break Err(error);
             }
@@ -50,6 +64,52 @@ impl ServerDatabase {
             return Err(Problem::DumpIncomplete { reason: "its last line is missing".to_owned() }.into());
         }
         Ok(scanner.finish())
+    }
+}
+
+/// How many connections read one dump into MariaDB.
+pub(super) fn connections() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get()).clamp(1, CONNECTIONS_MAX)
+}
+
+/// What is left out of a dump of MariaDB: the definitions and rows of some tables, not their triggers.
+struct Omission {
+    tables: BTreeSet<String>,
+    /// Within a statement that is left out, what its last line is known by.
+    until: Option<End>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The end of a statement that inserts rows.
+    Rows,
+    /// A semicolon at the line's end: within a definition there is none but in quotes, which a line does not end within.
+    Semicolon,
+}
+
+impl Omission {
+    /// Whether a line outside of routines and triggers is left out.
+    fn has(&mut self, kind: Line, line: &[u8]) -> bool {
+        if self.tables.is_empty() {
+            return false;
+        }
+        let begun = self.until.or_else(|| {
+            let (rest, end) = [
+                (&b"INSERT INTO `"[..], End::Rows),
+                (b"CREATE TABLE `", End::Semicolon),
+                (b"DROP TABLE IF EXISTS `", End::Semicolon),
+            ]
+            .into_iter()
+            .find_map(|(statement, end)| Some((line.strip_prefix(statement)?, end)))?;
+            let name = rest.split(|byte| *byte == b'`').next().unwrap_or_default();
+            let is_named = std::str::from_utf8(name).is_ok_and(|name| self.tables.contains(name));
+            is_named.then_some(end)
+        });
+        self.until = begun.filter(|end| match end {
+            End::Rows => kind != Line::RowsEnd,
+            End::Semicolon => !line.ends_with(b";\n"),
+        });
+        begun.is_some()
     }
 }
 
@@ -75,9 +135,7 @@ impl<'a> Loader<'a> {
         let server = &database.at.server;
         let count = match server.engine {
             Engine::PostgreSql => 1,
-            Engine::MariaDb | Engine::Sqlite => std::thread::available_parallelism()
-                .map_or(1, |processors| processors.get())
-                .clamp(1, CONNECTIONS_MAX),
+            Engine::MariaDb | Engine::Sqlite => connections(),
         };
         let connect = |_| -> Result<Connection, DatabaseError> {
             let program = server.client(Some(&database.at.name)).stream()?;
@@ -197,4 +255,28 @@ impl Connection {
 /// The program has ended; what it said is asked for at the end.
 fn broken() -> DatabaseError {
     Problem::DumpIncomplete { reason: "the server stopped reading it".to_owned() }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_that_are_there_are_left_out_with_their_rows_and_nothing_else_is() {
+        let text = "/*!40101 SET NAMES utf8mb4 */;\nDROP TABLE IF EXISTS `big`;\n/*!40101 SET character_set_client = utf8 */;\nCREATE TABLE `big` (\n  `a;` int COMMENT 'x;'\n) ENGINE=InnoDB;\n-- rows\nINSERT INTO `big` VALUES\n(1,'a;\\n'),\n(2,'b');\nINSERT INTO `big` VALUES (3,';');\nDROP TABLE IF EXISTS `bigger`;\nCREATE TABLE `bigger` (\n  `big` int\n);\nINSERT INTO `bigger` VALUES (1);\nDELIMITER ;;\nCREATE TRIGGER t AFTER INSERT ON `big` FOR EACH ROW begin\nINSERT INTO `big` VALUES (1);\nend;;\nDELIMITER ;\n-- Dump completed\n";
+        let mut scanner = Scanner::new(Engine::MariaDb);
+        let mut omission = Omission { tables: ["big".to_owned()].into(), until: None };
+        let kept: String = text
+            .split_inclusive('\n')
+            .filter(|line| {
+                let kind = scanner.line(line.as_bytes());
+                scanner.is_in_code() || !omission.has(kind, line.as_bytes())
+            })
+            .collect();
+        let (head, rest) = text.split_once("DROP TABLE IF EXISTS `big`;\n").unwrap();
+        let (between, _) = rest.split_once("CREATE").unwrap();
+        let others = &text[text.find("DROP TABLE IF EXISTS `bigger`").unwrap()..];
+        assert_eq!(kept, format!("{head}{between}-- rows\n{others}"));
+        assert_eq!(scanner.finish().tables["big"].rows, 3);
+    }
 }

@@ -109,6 +109,20 @@ pub(super) fn dumper(at: &ServerUrl, has_history: bool) -> Command {
         .argument(&at.name)
 }
 
+/// The program that writes the definitions of tables, without rows and triggers.
+pub(super) fn dumper_of_definitions(at: &ServerUrl, tables: &[String]) -> Command {
+    command(dumper_name(), &at.server)
+        .arguments([
+            "--single-transaction",
+            "--skip-lock-tables",
+            "--no-data",
+            "--skip-triggers",
+            "--no-tablespaces",
+        ])
+        .argument(&at.name)
+        .arguments(tables)
+}
+
 fn identifier(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
@@ -199,6 +213,44 @@ pub(super) fn tables_with_history(name: &str) -> String {
          columns.table_name = tables.table_name AND generation_expression = 'ROW START' AND data_type = 'bigint') FROM \
          information_schema.tables WHERE table_schema = '{name}' AND table_type = 'SYSTEM VERSIONED' ORDER BY 1;\n"
     )
+}
+
+/// What decides about copying tables as files, each with what it is. `against`: settings because of which none can be copied (other
+/// servers are handed the statements and would lack the files; the pages in the files are for one database alone; new
+/// tables have no file). `directory`: of the databases. `table`: one whose file another database takes in, its indexes
+/// with it; its name is that of the file, and the definition that a dump has gives it the format that the file has.
+pub(super) fn tables_as_files(name: &str) -> String {
+    format!(
+        "SELECT 'against', CONCAT(LOWER(variable_name), '=', variable_value) FROM information_schema.global_variables WHERE \
+         (variable_name IN ('LOG_BIN', 'WSREP_ON', 'INNODB_ENCRYPT_TABLES') AND variable_value <> 'OFF') OR (variable_name = \
+         'INNODB_FILE_PER_TABLE' AND variable_value <> 'ON') ORDER BY 2; SELECT 'directory', @@datadir; SELECT 'table', \
+         table_name FROM information_schema.tables WHERE table_schema = '{name}' AND engine = 'InnoDB' AND table_type = 'BASE \
+         TABLE' AND table_schema REGEXP '^[A-Za-z0-9_]+$' AND table_name REGEXP '^[A-Za-z0-9_]+$' AND create_options REGEXP \
+         '^((row_format=[a-z]+|(max_rows|min_rows|avg_row_length|key_block_size)=[0-9]+) ?)*$' AND (create_options LIKE \
+         '%row_format=%' OR row_format = @@innodb_default_row_format) AND table_name NOT IN (SELECT table_name FROM \
+         information_schema.statistics WHERE table_schema = '{name}' AND index_type <> 'BTREE') AND table_name NOT IN (SELECT \
+         table_name FROM information_schema.columns WHERE table_schema = '{name}' AND generation_expression IS NOT NULL);\n"
+    )
+}
+
+/// Takes the files from tables that were just made.
+pub(super) fn without_files(tables: &[String]) -> String {
+    let discard = |table: &String| format!("ALTER TABLE {} DISCARD TABLESPACE;\n", identifier(table));
+    format!("SET SESSION foreign_key_checks = 0;\n{}", tables.iter().map(discard).collect::<String>())
+}
+
+/// Has the server bring the files of tables to a state that can be copied, and keep it while the connection lasts.
+pub(super) fn export(tables: &[String], wait_seconds: u64) -> String {
+    let names: Vec<String> = tables.iter().map(|table| identifier(table)).collect();
+    format!(
+        "SET SESSION lock_wait_timeout = {wait_seconds}; FLUSH TABLES {} FOR EXPORT; {CHECK}",
+        names.join(", ")
+    )
+}
+
+/// Has the server take in the file that was put in the place of a table's own.
+pub(super) fn take_in_file(table: &str) -> String {
+    format!("SET SESSION foreign_key_checks = 0; ALTER TABLE {} IMPORT TABLESPACE;\n", identifier(table))
 }
 
 /// Takes every table's lock, so that whoever changes one waits, and then says so. The server ends the connection, and

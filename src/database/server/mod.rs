@@ -19,6 +19,7 @@ mod load;
 mod mariadb;
 mod postgresql;
 mod secret;
+mod tablespaces;
 mod text;
 mod version;
 
@@ -37,6 +38,7 @@ pub use dump::ServerDump;
 pub use examine::ServerExamination;
 pub use hold::ServerHold;
 pub use secret::Secret;
+pub use tablespaces::{CopiedAsFiles, LargeTables, Tablespaces};
 
 /// How long a statement may take that is neither a dump nor the reading of one: dropping a large database included.
 const STATEMENT_TIME_MAX: Duration = Duration::from_secs(600);

@@ -62,6 +62,11 @@ impl Scanner {
         }
     }
 
+    /// Whether the last line was of a routine or a trigger.
+    pub(super) fn is_in_code(&self) -> bool {
+        self.in_code
+    }
+
     /// Whether the line was there that only a dump has which was written to its end.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete

@@ -31,6 +31,7 @@ impl Operations for Model {
             database_bytes: 1 << 20,
             database_on_server: self.on_server,
             database_objection: self.database_objection.clone(),
+            database_as_files: None,
             tables_without_transactions: Vec::new(),
             pages_objection: None,
             pages_amiss: Vec::new(),
