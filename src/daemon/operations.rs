@@ -18,7 +18,7 @@ use crate::site::{Facts, GenerationName, LivePointer, Place, Platform, Site, Sit
 use crate::trees::Node;
 use crate::update::{
     Changes, CommandEnd, CommandRequest, DatabaseSource, Failure, FileChanges, HoldId, HookRequest,
-    Inspection, Operations, Page, PageRequest, Pages, Reading, Switch, TableChange, Verification,
+    Inspection, Operations, Page, PageRequest, Pages, Reading, Switch, TableChange, Verified,
 };
 
 /// The counter that gives out the numbers of holds.
@@ -114,7 +114,7 @@ impl Operations for RunOperations<'_> {
         Ok(daemon.register(&caller, &site, &generation, captured, message, None)?)
     }
 
-    fn verify(&self, snapshot: SnapshotId) -> Result<Verification, Failure> {
+    fn verify(&self, snapshot: SnapshotId) -> Result<Verified, Failure> {
         Ok(self.daemon.verify_snapshot(snapshot, Proof::Kept)?)
     }
 

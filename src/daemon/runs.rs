@@ -20,7 +20,7 @@ use crate::site::{Site, User};
 use crate::trees::{Node, Root, Totals, TreesError};
 use crate::update::{
     self, Engine, Run, RunState, StepKind, StepOutput, StepState, Strategy, UpdateRequest, Verification,
-    Wish, step_title,
+    Verified, Wish, step_title,
 };
 
 /// A step's name in lists and reports, stable for machines.
@@ -232,7 +232,7 @@ impl Daemon {
     }
 
     /// Reads every object of a snapshot back and restores its database.
-    pub(super) fn verify_snapshot(&self, id: SnapshotId, proof: Proof) -> Result<Verification, Failure> {
+    pub(super) fn verify_snapshot(&self, id: SnapshotId, proof: Proof) -> Result<Verified, Failure> {
         let snapshot = self.load_snapshot(id)?;
         let (mut objects, mut bytes) = (0, 0);
         let empty = Root { tree: None, totals: Totals::default(), links: None, ..snapshot.root.clone() };
@@ -257,11 +257,12 @@ impl Daemon {
         if let Some(recorded) = &snapshot.database {
             let site = self.site(&snapshot.site)?;
             if recorded.dump.is_some() {
-                match proof {
-                    Proof::Dropped => self.prove_dump(&site, recorded)?,
-                    Proof::Kept => self.prove_and_keep(&site, recorded)?,
-                }
-                return Ok(Verification { objects, bytes, tables: recorded.tables.len() as u64 });
+                let copy_seconds = match proof {
+                    Proof::Dropped => self.prove_dump(&site, recorded).map(|()| None)?,
+                    Proof::Kept => Some(self.prove_and_keep(&site, recorded)?),
+                };
+                let tables = recorded.tables.len() as u64;
+                return Ok(Verified { found: Verification { objects, bytes, tables }, copy_seconds });
             }
             let restored = self.summarise_database(&site, &snapshot.root)?;
             let restored = restored
@@ -275,7 +276,7 @@ impl Daemon {
             }
             tables = restored.tables.len() as u64;
         }
-        Ok(Verification { objects, bytes, tables })
+        Ok(Verified { found: Verification { objects, bytes, tables }, copy_seconds: None })
     }
 
     /// Reads the database in a snapshot back from the store, which compares each object with its name; how many bytes.

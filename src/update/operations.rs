@@ -86,6 +86,16 @@ pub struct Verification {
     pub tables: u64,
 }
 
+/// What became of a verification.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verified {
+    /// What was sound.
+    pub found: Verification,
+    /// How long the copy of the database for a new generation will take, in seconds, by what the proof took; `None` where
+    /// copies share what is in the store.
+    pub copy_seconds: Option<f64>,
+}
+
 /// A command to run for a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandRequest {
@@ -245,7 +255,7 @@ pub trait Operations {
 
     /// Proves that a snapshot can be restored: reads every object back and compares it with its name, restores the
     /// database and compares its tables. An error when anything is not as it should be.
-    fn verify(&self, snapshot: SnapshotId) -> Result<Verification, Failure>;
+    fn verify(&self, snapshot: SnapshotId) -> Result<Verified, Failure>;
 
     /// Reads the database in a snapshot back from the store, each piece compared with its name; how many bytes.
     /// Nothing is restored, so it costs little: for whoever has visitors waiting.

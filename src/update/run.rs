@@ -270,15 +270,23 @@ pub struct Run {
     pub restored: Option<GenerationName>,
     /// How long the backup's snapshot took, in seconds: another is taken while writes are held.
     pub capture_seconds: Option<f64>,
+    /// How long the copy of a database on a server will take while writes are held, in seconds, by what the proof of the backup
+    /// took: the rehearsal has taken that over.
+    pub copy_seconds: Option<f64>,
 }
 
 impl Record for Run {
     const TABLE: &'static str = "runs";
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn added_since(version: u8) -> Option<usize> {
-        // `restored` and `capture_seconds`.
-        (version == 1).then_some(2)
+        match version {
+            // `restored` and `capture_seconds` too.
+            1 => Some(3),
+            // `copy_seconds`.
+            2 => Some(1),
+            _ => None,
+        }
     }
 }
 
@@ -337,6 +345,7 @@ impl Run {
             switched: None,
             released: None,
             capture_seconds: None,
+            copy_seconds: None,
             window_seconds_expected: None,
             exposed: false,
             left_behind: None,
@@ -370,7 +379,7 @@ impl Run {
         let seconds = |kind| self.step(kind).and_then(StepRecord::seconds);
         let mut parts = vec![("snapshot", self.capture_seconds?)];
         if self.strategy == Strategy::Switch {
-            parts.push(("copy", seconds(StepKind::Clone)?));
+            parts.push(("copy", seconds(StepKind::Clone)? + self.copy_seconds.unwrap_or_default()));
         }
         parts.push(("update", seconds(StepKind::RehearseUpdate)?));
         parts.push(("checks", seconds(StepKind::RehearseChecks)?));

@@ -81,8 +81,10 @@ impl Execution<'_> {
             self.engine.operations.snapshot(&self.run.from, &message, &self.run.who, Reading::Whole)?;
         self.run.capture_seconds = Some(self.engine.operations.now().seconds_since(begun));
         self.run.backup = Some(snapshot);
-        let verification = self.engine.operations.verify(snapshot)?;
+        let verified = self.engine.operations.verify(snapshot)?;
+        let verification = verified.found;
         self.run.verification = Some(verification);
+        self.run.copy_seconds = verified.copy_seconds;
         Ok(format!(
             "snapshot {}: {} objects and {} tables are as they should be",
             snapshot.0, verification.objects, verification.tables

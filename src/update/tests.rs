@@ -132,6 +132,15 @@ fn a_run_without_a_fault_updates_the_site_and_reports() {
 }
 
 #[test]
+fn what_proved_the_backup_tells_how_long_a_copy_on_a_server_will_take() {
+    let mut model = Model::new(POLITE);
+    model.on_server = true;
+    let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
+    let parts = run.rehearsed().unwrap();
+    assert!(parts.iter().any(|(name, seconds)| *name == "copy" && *seconds > 7.0), "{parts:?}");
+}
+
+#[test]
 fn a_site_in_read_only_mode_stays_in_it() {
     let mut model = Model::new(POLITE);
     model.set_read_only();

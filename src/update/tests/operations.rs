@@ -58,9 +58,10 @@ impl Operations for Model {
         Ok(id)
     }
 
-    fn verify(&self, _: SnapshotId) -> Result<Verification, Failure> {
+    fn verify(&self, _: SnapshotId) -> Result<Verified, Failure> {
         self.point()?;
-        Ok(Verification { objects: 3, bytes: 4096, tables: 2 })
+        let found = Verification { objects: 3, bytes: 4096, tables: 2 };
+        Ok(Verified { found, copy_seconds: self.on_server.then_some(7.0) })
     }
 
     fn create_clone(
