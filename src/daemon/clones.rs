@@ -31,6 +31,10 @@ pub(super) struct NewClone<'a> {
     pub(super) database: bool,
 }
 
+/// The most that is copied of a live database as files, in bytes: writers of the origin wait for it, for three seconds where this
+/// was measured.
+const FILES_BYTES_MAX: u64 = 1 << 30;
+
 /// What sanitize commands are told to be a step of.
 const SANITIZE: &str = "sanitize";
 
@@ -66,17 +70,21 @@ impl Daemon {
         if request.database && !request.allow_downgrade {
             self.refuse_downgrade(&origin, &used_with, &platform)?;
         }
+        let mut spare = None;
         let snapshot = match of {
             None => {
-                let _origin_lock = self.lock_site(&origin.name, "clone")?;
+                let origin_lock = self.lock_site(&origin.name, "clone")?;
                 let captured = match (request.database, request.verify) {
-                    (true, false) => self.take(&origin, &live, None, || ())?,
+                    (true, false) => self.take_and_copy(&origin, &live, None, FILES_BYTES_MAX, events)?,
                     (true, true) => self.capture(&origin, &live, None)?,
                     (false, _) => self.capture_without_database(&origin, &live)?,
                 };
                 captured.warn_of_unstable(events);
                 let message = format!("cloned as {}", request.new);
-                self.store_unlisted(caller, &origin, &live, captured, &message)?
+                let snapshot = self.store_unlisted(caller, &origin, &live, captured, &message)?;
+                // Reading a dump takes long, and needs nothing of the origin.
+                spare = self.has_spare(&origin.name).then(|| (self.spare_for(&origin.name), origin_lock));
+                snapshot
             }
             Some(snapshot) => {
                 if request.verify {
@@ -94,6 +102,7 @@ impl Daemon {
             expires,
             database: request.database,
         })?;
+        drop(spare);
         let site = self.site(&request.new)?;
         if let Err(failure) = self.finish_clone(&site, &prepared, snapshot, request.sanitize, events) {
             self.remove_site(&site)?;

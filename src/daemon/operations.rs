@@ -107,7 +107,9 @@ impl Operations for RunOperations<'_> {
         let captured = match reading {
             Reading::Whole => daemon.capture(&site, &generation, hold.as_deref())?,
             Reading::Nothing => daemon.take(&site, &generation, hold.as_deref(), || ())?,
-            Reading::Copying => daemon.take_and_copy(&site, &generation, hold.as_deref(), self.events)?,
+            Reading::Copying => {
+                daemon.take_and_copy(&site, &generation, hold.as_deref(), u64::MAX, self.events)?
+            }
         };
         captured.warn_of_unstable(self.events);
         let caller = Caller { user: author.to_owned(), ..self.caller.clone() };

@@ -150,7 +150,7 @@ impl Daemon {
         self.wait_for_lane(&site.name, &platform.name, events)?;
         let _waiting = self.let_writers_wait(live)?;
         let hold = self.hold_writes(live)?;
-        let captured = self.take_and_copy(site, live, Some(&hold), events)?;
+        let captured = self.take_and_copy(site, live, Some(&hold), u64::MAX, events)?;
         let root = self.with_state_of(site, code, &captured.root)?;
         let binding = PlatformBinding { name: platform.name.clone(), code: platform.code };
         let captured = super::capture::Captured { root, platform: binding, ..captured };
@@ -202,7 +202,7 @@ impl Daemon {
         self.wait_for_lane(&site.name, &platform.name, events)?;
         let _waiting = self.let_writers_wait(&live)?;
         let hold = self.hold_writes(&live)?;
-        let captured = self.take_and_copy(&site, &live, Some(&hold), events)?;
+        let captured = self.take_and_copy(&site, &live, Some(&hold), u64::MAX, events)?;
         let whole = self.with_state_of(&site, whole, &captured.root)?;
         let message =
             request.message.clone().unwrap_or_else(|| format!("deploy of {}", request.directory.display()));
@@ -374,7 +374,7 @@ impl Daemon {
         self.wait_for_lane(&site.name, &platform.name, events)?;
         let _waiting = self.let_writers_wait(live)?;
         let hold = self.hold_writes(live)?;
-        let captured = self.take_and_copy(site, live, Some(&hold), events)?;
+        let captured = self.take_and_copy(site, live, Some(&hold), u64::MAX, events)?;
         captured.warn_of_unstable(events);
         let message = format!("before the move from {} to {}", live.platform, platform.name);
         let snapshot = self.register(caller, site, live, captured, &message, None)?;

@@ -12,11 +12,10 @@
 //! sitefs knows its password, so it is what was compared; it is in the catalog under a key that no generation has until it is
 //! taken over, in one transaction, so one that a crash leaves is dropped at the next start.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Daemon;
 use super::capture::{Captured, WriteHold};
-use super::servers::HOLD_WAIT;
 use crate::base::SiteName;
 use crate::control::{Events, Failure};
 use crate::database::ServerDatabase;
@@ -27,6 +26,9 @@ use crate::site::{Generation, Site};
 /// How much of the time that a table takes which is read from a dump and compared it takes when it comes as a file and is
 /// compared (`docs/decisions/databases-on-servers.md`).
 const AS_FILE_SHARE: f64 = 0.15;
+
+/// How long locks of others are waited for before files are copied. Whoever writes waits already, so there are hardly any.
+const FETCH_WAIT: Duration = Duration::from_secs(5);
 
 /// A database that holds what is in a dump.
 #[derive(Debug)]
@@ -70,13 +72,14 @@ impl Daemon {
     }
 
     /// Takes the state of a site as [`Daemon::take`] does, of which a generation is going to be made. Where the large
-    /// tables of its database can be copied as files, that is done while writes are held, and the next copy of its dump
+    /// tables of its database can be copied as files, and have `files_bytes_max` bytes at most, that is done while writes are held, and the next copy of its dump
     /// takes over what was made; else that copy is read from the dump, as it is when anything goes wrong here.
     pub(super) fn take_and_copy(
         &self,
         site: &Site,
         generation: &Generation,
         hold: Option<&WriteHold>,
+        files_bytes_max: u64,
         events: &dyn Events,
     ) -> Result<Captured, Failure> {
         let slower = |failure: Failure| {
@@ -89,7 +92,9 @@ impl Daemon {
             }),
             None => None,
         };
-        let Some(large) = large else { return self.take(site, generation, hold, || ()) };
+        let Some(large) = large.filter(|large| large.extent().1 <= files_bytes_max) else {
+            return self.take(site, generation, hold, || ());
+        };
         let ((count, bytes), (key, trial)) = (large.extent(), self.announce_trial(site)?);
         let mut tables = trial.expect(large).unwrap_or_else(|error| {
             slower(error.into());
@@ -97,7 +102,7 @@ impl Daemon {
         });
         let taken = self.take(site, generation, hold, || {
             if let Some(expected) = &tables
-                && let Err(error) = expected.fetch(HOLD_WAIT)
+                && let Err(error) = expected.fetch(FETCH_WAIT)
             {
                 slower(error.into());
                 tables = None;
@@ -124,6 +129,11 @@ impl Daemon {
     /// What drops, when it goes, the spare of a site that nobody has taken over.
     pub(super) fn spare_for(&self, site: &SiteName) -> SpareGuard<'_> {
         SpareGuard { daemon: self, site: site.clone() }
+    }
+
+    /// Whether a site has one.
+    pub(super) fn has_spare(&self, site: &SiteName) -> bool {
+        self.spares.lock().contains_key(site)
     }
 
     fn drop_spare(&self, site: &SiteName) -> Result<(), Failure> {

@@ -56,6 +56,9 @@ fn a_copy_whose_large_tables_came_as_files_holds_the_same() {
     let mut dump = source.dump().unwrap();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| server.sql("shop", "INSERT INTO node (title) VALUES ('too late');"));
+        let waits =
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'INSERT INTO node%';";
+        wait_until("the writer waits", || server.sql("", waits) == "1");
         tables.fetch(WAIT).unwrap();
         assert_eq!(server.sql("shop", "SELECT COUNT(*) FROM node;"), "9001");
         assert!(!writer.is_finished());
@@ -161,11 +164,19 @@ fn an_update_copies_large_tables_as_files_while_writes_are_held() {
     assert_eq!(place.notes("site").len(), notes.len());
     place.done(&["rollback", "site"]);
 
+    // So does a clone, which is of one moment too, and whose origin is free again when it is there.
+    place.done(&["clone", "site", "copy"]);
+    assert_eq!(place.log().matches("got 1 tables of").count(), 3);
+    assert_eq!(place.notes("copy"), place.notes("site"));
+    place.visit("copy", &["add", "only in the copy"]).unwrap();
+    assert_eq!(place.notes("site").len(), notes.len());
+    place.done(&["site", "remove", "copy"]);
+
     // As files they cannot come now; so they come as rows, and whoever runs the update is told before.
     place.server.sql("", "SET GLOBAL innodb_file_per_table = OFF;");
     let plan = place.done(&["update", "site", "--platform", "two", "--dry-run"]).to_string();
     assert!(plan.contains("innodb_file_per_table=OFF"), "{plan}");
     place.done(&["update", "site", "--platform", "two"]);
-    assert_eq!(place.log().matches("got 1 tables of").count(), 2);
+    assert_eq!(place.log().matches("got 1 tables of").count(), 3);
     assert_eq!(place.notes("site").len(), notes.len());
 }
