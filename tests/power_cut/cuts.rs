@@ -43,11 +43,11 @@ fn whatever_was_acknowledged_survives_a_power_cut() {
     let mut numbers = Numbers::new(seed ^ 1);
     let mut points: Vec<u64> = (0..cuts).map(|_| begun + numbers.below(end - begun)).collect();
     points.sort_unstable();
-    let image_path = place.path("recording/image");
     let mut failed = Vec::new();
     for (number, cut) in points.into_iter().enumerate() {
         let unflushed = Unflushed::ALL[number % 3];
         let image = recording.after_cut(cut, unflushed, &mut numbers);
+        let image_path = place.path(&format!("recording/image-{number}"));
         write_sparse(&image_path, &image);
         let disk = Mounted::mount(&image_path, &place.path("disk"), false);
         let mut faults = Vec::new();
@@ -76,6 +76,7 @@ fn whatever_was_acknowledged_survives_a_power_cut() {
         place.kill();
         place.unmount();
         disk.unmount();
+        fs::remove_file(&image_path).unwrap();
     }
     eprintln!("{cuts} cuts, {} survived", cuts - failed.len());
     assert!(failed.is_empty(), "not survived: {failed:?}");

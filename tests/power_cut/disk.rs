@@ -1,14 +1,19 @@
 //! Loop devices with ext4 on them.
 
+use std::fs;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::mount::{UnmountFlags, unmount};
 
 /// How long an unmount waits for those who still use the file system.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long it waits for other mount namespaces, which live as long as somebody's program does.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(150);
 
 /// Runs a program that must succeed; its output.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
@@ -34,11 +39,15 @@ pub(crate) fn extents(path: &Path) -> Vec<Range<u64>> {
 /// A mounted file system. It is unmounted when this is dropped.
 pub(crate) struct Mounted {
     point: PathBuf,
+    image: PathBuf,
+    /// The loop device's name, as `loop0`.
+    device: String,
 }
 
 impl Mounted {
     /// Mounts the ext4 in `image` on the existing directory `point`; makes it first if `make` says so.
     pub(crate) fn mount(image: &Path, point: &Path, make: bool) -> Mounted {
+        // It tries the next device when somebody else was faster.
         let device = run("losetup", &["--find", "--show", image.to_str().unwrap()]);
         if make {
             let options = "nodiscard,lazy_itable_init=0,lazy_journal_init=0";
@@ -54,17 +63,38 @@ impl Mounted {
         // From now on the device goes with the mount, whatever becomes of this process.
         run("losetup", &["--detach", &device]);
         assert!(mounted.unwrap().success(), "the file system on the disk itself does not survive");
-        Mounted { point: point.to_owned() }
+        let device = device.rsplit('/').next().unwrap().to_owned();
+        Mounted { point: point.to_owned(), image: image.to_owned(), device }
     }
 
-    /// Unmounts; waits until nobody uses it.
+    /// Unmounts; waits until nobody uses it, and until the file system is gone from the kernel.
+    ///
+    /// Whoever makes a mount namespace meanwhile (a service with a `/tmp` of its own, a container) has a copy of the mount,
+    /// and the file system lives, and writes to its image at its end, until that namespace goes. Were the image mounted
+    /// again or written anew before, it would be damaged by that.
     pub(crate) fn unmount(self) {
         let begun = Instant::now();
         while let Err(error) = unmount(&self.point, UnmountFlags::empty()) {
             assert!(begun.elapsed() < PATIENCE, "cannot unmount {}: {error}", self.point.display());
             std::thread::sleep(Duration::from_millis(20));
         }
+        while self.is_attached() {
+            let waited = begun.elapsed();
+            assert!(
+                waited < PATIENCE_WITH_OTHERS,
+                "another mount namespace keeps {} on {}: see `lsns --type mnt`",
+                self.image.display(),
+                self.device
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
         std::mem::forget(self);
+    }
+
+    /// Whether the kernel still has the image below the device.
+    fn is_attached(&self) -> bool {
+        let file = fs::read_to_string(format!("/sys/block/{}/loop/backing_file", self.device));
+        file.is_ok_and(|file| Path::new(file.trim_end()) == self.image)
     }
 }
 
@@ -72,4 +102,24 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = unmount(&self.point, UnmountFlags::DETACH);
     }
+}
+
+#[test]
+fn an_image_is_let_go_of_when_no_namespace_has_it_any_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let (image, point) = (directory.path().join("image"), directory.path().join("disk"));
+    fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
+    fs::create_dir(&point).unwrap();
+    let disk = Mounted::mount(&image, &point, true);
+    let mut other = Command::new("unshare")
+        .args(["--mount", "sh", "-c", "echo; exec sleep 1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It has its copies when it says something.
+    other.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    disk.unmount();
+    let devices = run("losetup", &["--associated", image.to_str().unwrap()]);
+    other.wait().unwrap();
+    assert_eq!(devices, "", "the file system is still in another namespace");
 }
