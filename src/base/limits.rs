@@ -3,6 +3,9 @@
 /// Longest name of a directory entry, in bytes: what Linux allows (`NAME_MAX`).
 pub const ENTRY_NAME_BYTES_MAX: usize = 255;
 
+/// Largest file, in bytes: what ext4 allows with blocks of 4 KiB.
+pub const FILE_BYTES_MAX: u64 = ((1 << 32) - 1) * 4096;
+
 /// Longest target of a symbolic link, in bytes: what Linux allows (`PATH_MAX` less the closing zero).
 pub const SYMLINK_TARGET_BYTES_MAX: usize = 4095;
 

@@ -107,7 +107,7 @@ impl Filesystem for Adapter {
             // Setting nothing: `chown` to nobody, or the kernel has written past this program.
             let owner = uid.is_some() || gid.is_some();
             if owner || size.is_some() || changes == SetAttributes::default() {
-                self.clear_privileges(request, node);
+                self.clear_privileges(request, node, size.unwrap_or(0));
             }
             self.filesystem.set_attributes(node, &changes)
         }));
@@ -206,7 +206,7 @@ impl Filesystem for Adapter {
             let mode = convert::open_mode(flags);
             let opened = self.open_node(node, mode, |file| reply.open_backing(file))?;
             if mode.truncate {
-                self.clear_privileges(request, node);
+                self.clear_privileges(request, node, 0);
             }
             Ok(opened)
         });
@@ -293,7 +293,7 @@ impl Filesystem for Adapter {
         let append = convert::has(flags, OFlags::APPEND) && !from_mapping;
         reply.with("write", node, |node| {
             if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-                self.clear_privileges(request, node);
+                self.clear_privileges(request, node, 0);
             }
             self.filesystem.write(node, Handle(handle.0), offset, data, append)
         });
@@ -434,7 +434,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         reply.with("fallocate", node, |node| {
-            self.clear_privileges(request, node);
+            self.clear_privileges(request, node, 0);
             self.filesystem.allocate(node, Handle(handle.0), offset, length, mode.cast_unsigned())
         });
     }
@@ -478,7 +478,7 @@ impl Filesystem for Adapter {
     ) {
         self.follow.note(request.pid());
         reply.with("copy_file_range", to, |to| {
-            self.clear_privileges(request, to);
+            self.clear_privileges(request, to, 0);
             let from = (convert::node(from), Handle(from_handle.0), from_offset);
             self.filesystem.copy_range((to, Handle(to_handle.0), to_offset), from, length)
         });

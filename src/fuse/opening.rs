@@ -114,12 +114,12 @@ impl Adapter {
 
     /// Takes set-user-id and set-group-id from a file whose content or owner is being changed, unless by root. The kernel
     /// leaves this to the program, and goes on showing what it knew of the mode. A failure costs that alone: the mount
-    /// is `nosuid`.
-    pub(super) fn clear_privileges(&self, request: &Request, node: NodeId) {
+    /// is `nosuid`. `size` is what the file is going to have at least, 0 where that is not known.
+    pub(super) fn clear_privileges(&self, request: &Request, node: NodeId, size: u64) {
         if request.uid() == 0 {
             return;
         }
-        match self.filesystem.clear_privileges(node, |group| is_in_group(request, group)) {
+        match self.filesystem.clear_privileges(node, size, |group| is_in_group(request, group)) {
             Ok(true) => self.invalidator.forget_attributes(node),
             Ok(false) => {}
             Err(error) => log::debug!("set-user-id stays on node {:#x}: {error}", node.0),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::handles::Bytes;
+use super::handles::{Bytes, room};
 use super::node::{Body, Node, Upper};
 use super::upper::{self, UpperFacts, facts, failed};
 use super::{Handle, LiveError, Volume};
@@ -52,6 +52,7 @@ impl Volume {
         from_offset: u64,
         length: u64,
     ) -> Result<usize, LiveError> {
+        let length = room(offset, length)?;
         // A name of the store goes from one record to another, and no collection may begin between. Where one is about
         // to, the copy is a file of its own: the kernel's calls do not wait for other commands.
         let referring = self.shared.trees.objects.try_referring();

@@ -323,9 +323,10 @@ impl FileSystem {
     pub fn clear_privileges(
         &self,
         node: NodeId,
+        size: u64,
         in_group: impl FnOnce(u32) -> bool,
     ) -> Result<bool, LiveError> {
-        self.changing(node)?.volume.clear_privileges(node, in_group)
+        self.changing(node)?.volume.clear_privileges(node, size, in_group)
     }
 
     /// As [`Volume::copy_range`], between volumes too.

@@ -20,6 +20,7 @@ use super::node::{Body, Node};
 use super::state::{OpenHandle, State};
 use super::upper::{self, facts, failed};
 use super::{Handle, LiveError, NodeId, OpenMode, Volume};
+use crate::base::limits::FILE_BYTES_MAX;
 use crate::base::{Timestamp, files};
 use crate::objects::{FileContent, Objects};
 
@@ -41,6 +42,14 @@ impl Bytes {
             Bytes::Stored(content) => Ok(objects.read_at(content, offset, buffer)?),
             Bytes::Upper(file) => files::read_full_at(file, offset, buffer).map_err(failed("read")),
         }
+    }
+}
+
+/// How many of `length` bytes there is room for at `offset` of a file.
+pub(super) fn room(offset: u64, length: u64) -> Result<u64, LiveError> {
+    match FILE_BYTES_MAX.saturating_sub(offset) {
+        0 if length > 0 => Err(LiveError::TooLarge),
+        room => Ok(length.min(room)),
     }
 }
 
@@ -184,8 +193,9 @@ impl Volume {
     }
 
     /// Writes at `offset` (at the end when `append`); returns how many bytes: all of them, unless the disk is full
-    /// after some.
+    /// after some, or the file as large as files get.
     pub fn write(&self, handle: Handle, offset: u64, data: &[u8], append: bool) -> Result<usize, LiveError> {
+        let data = if append { data } else { &data[..room(offset, data.len() as u64)? as usize] };
         let _changing = self.begin_unchecked();
         let file = {
             let mut state = self.lock();
@@ -218,6 +228,9 @@ impl Volume {
         let known = FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE | FallocateFlags::ZERO_RANGE;
         let flags = FallocateFlags::from_bits(mode).filter(|flags| known.contains(*flags));
         let flags = flags.ok_or(LiveError::NotSupported)?;
+        if offset.saturating_add(length) > FILE_BYTES_MAX {
+            return Err(LiveError::TooLarge);
+        }
         let _changing = self.begin_unchecked();
         let file = {
             let mut state = self.lock();

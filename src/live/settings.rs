@@ -1,6 +1,5 @@
 //! Attributes of nodes, extended ones too.
 
-use std::io;
 use std::sync::Arc;
 
 use super::node::Body;
@@ -8,7 +7,7 @@ use super::state::State;
 use super::upper::{self, facts, failed};
 use super::{LiveError, NodeAttributes, NodeId, SetAttributes, TimeChange, Volume, XattrMode, access_list};
 use crate::base::Timestamp;
-use crate::base::limits::{ENTRY_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
+use crate::base::limits::{ENTRY_NAME_BYTES_MAX, FILE_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 
 /// Bits that give a program its owner's or group's rights.
 const SET_USER_ID: u32 = 0o4000;
@@ -99,12 +98,17 @@ impl Volume {
 
     /// Clears set-user-id and set-group-id as ext4 does when somebody without privilege changes the content or owner;
     /// whether there was anything to clear. To be called before each such change. `in_group` says whether they are in a
-    /// group, and is asked where that matters alone.
+    /// group, and is asked where that matters alone. `size` is what the file is going to have at least: a change that is
+    /// refused because no file is so large clears nothing.
     pub fn clear_privileges(
         &self,
         node: NodeId,
+        size: u64,
         in_group: impl FnOnce(u32) -> bool,
     ) -> Result<bool, LiveError> {
+        if size > FILE_BYTES_MAX {
+            return Ok(false);
+        }
         let local = node.local();
         let (is_directory, mode, gid) = {
             let mut state = self.lock();
@@ -130,12 +134,12 @@ impl Volume {
 
     /// Gives a file another size; returns with the state locked.
     fn resize(&self, local: u64, size: u64) -> Result<parking_lot::MutexGuard<'_, State>, LiveError> {
+        if size > FILE_BYTES_MAX {
+            return Err(LiveError::TooLarge);
+        }
         let (mut state, file) = self.writable_file(local, size == 0)?;
         self.node(&mut state, local)?.forget_copy(&file)?;
-        file.set_len(size).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidInput => LiveError::TooLarge,
-            _ => failed("resize")(error),
-        })?;
+        file.set_len(size).map_err(failed("resize"))?;
         let blocks = facts(&file)?.blocks;
         self.prepare(&mut state, local)?;
         let node = self.node(&mut state, local)?;

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::*;
 use crate::base::Timestamp;
+use crate::base::limits::FILE_BYTES_MAX;
 use crate::live::node::Body;
 
 #[test]
@@ -253,13 +254,14 @@ fn set_user_id_goes_with_a_change_and_set_group_id_directories_pass_their_group_
     volume.write(handle, 0, b"y", false).unwrap();
     volume.release(handle).unwrap();
     assert_eq!(volume.attributes(id).unwrap().mode, 0o6745, "root may write and leave them");
-    let clear = |in_group| volume.clear_privileges(id, |_| in_group).unwrap();
+    let clear = |in_group| volume.clear_privileges(id, 0, |_| in_group).unwrap();
     assert!(clear(true) && !clear(true));
     assert_eq!(volume.attributes(id).unwrap().mode, 0o2745, "without group execute the bit means locking");
     assert!(clear(false) && !clear(false));
     assert_eq!(volume.attributes(id).unwrap().mode, 0o745, "which strangers to the group may not leave");
     set(&mode(0o6755));
-    assert!(volume.clear_privileges(id, |_| panic!("nobody asks")).unwrap());
+    assert!(!volume.clear_privileges(id, FILE_BYTES_MAX + 1, |_| true).unwrap(), "no file is so large");
+    assert!(volume.clear_privileges(id, FILE_BYTES_MAX, |_| panic!("nobody asks")).unwrap());
 
     let shared = volume.make_directory(root, b"shared", 0o755, Caller { uid: 0, gid: 100 }).unwrap().id;
     volume.set_attributes(shared, &mode(0o2775)).unwrap();

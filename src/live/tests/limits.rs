@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use super::*;
+use crate::base::limits::FILE_BYTES_MAX;
 use crate::trees::{Entry, NameKey, Node};
 
 /// A tree of one directory with this many empty files.
@@ -68,6 +69,32 @@ fn memory_is_bounded_while_everything_is_looked_at() {
     }
     let cached = volume.state.lock().nodes.len();
     assert!(cached <= 33_000, "{cached}");
+}
+
+#[test]
+fn what_is_too_large_for_a_file_is_refused_and_changes_nothing() {
+    let store = Store::new();
+    let volume = store.volume();
+    let id = put(&volume, volume.root(), "file", b"content");
+    let from = put(&volume, volume.root(), "from", b"content");
+    let size =
+        |size| volume.set_attributes(id, &SetAttributes { size: Some(size), ..SetAttributes::default() });
+    assert!(matches!(size(FILE_BYTES_MAX + 1), Err(LiveError::TooLarge)));
+    assert!(matches!(size(u64::MAX), Err(LiveError::TooLarge)));
+    let handle = volume.open(id, WRITE, false).unwrap().handle;
+    let source = volume.open(from, READ, false).unwrap().handle;
+    for offset in [FILE_BYTES_MAX, u64::MAX] {
+        assert!(matches!(volume.write(handle, offset, b"x", false), Err(LiveError::TooLarge)));
+        let copied = volume.copy_range(handle, offset, &volume, source, 0, 1);
+        assert!(matches!(copied, Err(LiveError::TooLarge)));
+    }
+    assert!(matches!(volume.allocate(handle, FILE_BYTES_MAX, 1, 0), Err(LiveError::TooLarge)));
+    assert!(matches!(volume.allocate(handle, 0, u64::MAX, 1), Err(LiveError::TooLarge)));
+    assert_eq!(volume.write(handle, u64::MAX, b"", false).unwrap(), 0);
+    assert_eq!(volume.write(handle, u64::MAX, b"!", true).unwrap(), 1, "what is appended has its place");
+    volume.release(handle).unwrap();
+    volume.release(source).unwrap();
+    assert_eq!(content(&volume, id), b"content!");
 }
 
 /// A small file system; unmounted when it goes.
