@@ -52,6 +52,9 @@ pub(crate) use both_ways;
 /// After this long a test hangs: the serving process is killed, which ends every call that waits for it.
 const HANG: Duration = Duration::from_secs(90);
 
+/// How often it is looked at whether a test has ended.
+const LOOK: Duration = Duration::from_millis(50);
+
 const RUNNING: u8 = 0;
 const HUNG: u8 = 1;
 const FINISHED: u8 = 2;
@@ -217,16 +220,16 @@ fn signal(process: u32, signal: Signal) {
 
 fn watch(process: u32, watched: Arc<AtomicU8>) {
     std::thread::spawn(move || {
-        let started = Instant::now();
-        while watched.load(Ordering::SeqCst) == RUNNING {
-            if started.elapsed() > HANG {
-                eprintln!("the test hangs: killing the serving process");
-                watched.store(HUNG, Ordering::SeqCst);
-                signal(process, Signal::KILL);
+        // Looks are counted, not time: while this process is stopped or the machine is suspended, nothing hangs.
+        for _ in 0..HANG.as_millis() / LOOK.as_millis() {
+            if watched.load(Ordering::SeqCst) != RUNNING {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(LOOK);
         }
+        eprintln!("the test hangs: killing the serving process");
+        watched.store(HUNG, Ordering::SeqCst);
+        signal(process, Signal::KILL);
     });
 }
 
