@@ -14,7 +14,7 @@ use super::node::{Body, Home, Node, Upper};
 use super::rows::{self, Block, Slot};
 use super::state::State;
 use super::upper::failed;
-use super::{Caller, LiveError, NodeId, Volume};
+use super::{Caller, LiveError, NodeId, Volume, clock};
 use crate::base::limits::SYMLINK_TARGET_BYTES_MAX;
 use crate::base::{RelativePath, Timestamp};
 use crate::trees::{self, Entry, NameKey, Totals, TreeId};
@@ -109,7 +109,7 @@ impl Volume {
         let doomed = self.subtree(state, local)?;
         let vacancy = self.vacancy(state, directory, &key)?;
         self.prepare(state, directory)?;
-        let now = Timestamp::now();
+        let now = clock::now();
         let invalidations = self.changed_name(state, directory, &key, &doomed);
         let was_directory = self.node(state, local)?.is_directory();
         self.drop_all(state, &doomed, now);
@@ -203,7 +203,7 @@ impl Volume {
             state.row.blocks.push(Block { first: local, nodes: below, tree: Some(tree) });
             state.pending.volume = true;
         }
-        let now = Timestamp::now();
+        let now = clock::now();
         let invalidations = self.changed_name(state, directory, key, &doomed);
         self.drop_all(state, &doomed, now);
         node.home = Some(Home { directory, key: key.clone() });

@@ -7,7 +7,7 @@ use super::directory::name_key;
 use super::node::{Body, Home, Node};
 use super::rows::Slot;
 use super::state::State;
-use super::{Caller, FileKind, LiveError, NodeAttributes, NodeId, RenameMode, Volume};
+use super::{Caller, FileKind, LiveError, NodeAttributes, NodeId, RenameMode, Volume, clock};
 use crate::base::Timestamp;
 use crate::base::limits::SYMLINK_TARGET_BYTES_MAX;
 use crate::objects::FileContent;
@@ -138,7 +138,7 @@ impl Volume {
             Node { names: NAMES_MAX.., .. } => return Err(LiveError::TooManyLinks),
             _ => {}
         }
-        let now = Timestamp::now();
+        let now = clock::now();
         if node.link.is_none() {
             // The first name becomes one of several: its entry changes with the next freeze.
             state.touch(local);
@@ -190,7 +190,7 @@ impl Volume {
         self.prepare(state, directory)?;
         self.prepare(state, local)?;
         let vacancy = self.vacancy(state, directory, &key)?;
-        let now = Timestamp::now();
+        let now = clock::now();
         state.set_slot(directory, &key, vacancy);
         drop_name(state, local, now);
         count_directories(state, directory, -i32::from(is_directory));
@@ -284,7 +284,7 @@ impl Volume {
             }
         }
         let vacancy = self.vacancy(state, from.directory, &from.key)?;
-        let now = Timestamp::now();
+        let now = clock::now();
         if let Some(to) = &to {
             drop_name(state, to.node, now);
             // What replaces a file by renaming wants the old content or the new after a crash, not an empty file.
@@ -305,7 +305,7 @@ impl Volume {
 
     fn exchange(&self, state: &mut State, from: &Side, to: &Side) -> Result<(), LiveError> {
         self.check_cycle(state, to, from.directory)?;
-        let now = Timestamp::now();
+        let now = clock::now();
         state.set_slot(from.directory, &from.key, Some(Slot::Node(to.node)));
         state.set_slot(to.directory, &to.key, Some(Slot::Node(from.node)));
         settle(state, from.node, to.directory, to.key.clone(), now);

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::handles::{Bytes, room};
 use super::node::{Body, Node, Upper};
 use super::upper::{self, UpperFacts, facts, failed};
-use super::{Handle, LiveError, Volume};
+use super::{Handle, LiveError, Volume, clock};
 use crate::base::Timestamp;
 use crate::objects::FileContent;
 
@@ -83,7 +83,7 @@ impl Volume {
             if let Body::Upper(upper @ Upper { copied: Some(_), .. }) = &mut node.body {
                 upper::set_modified(&file, UNTOUCHED)?;
                 upper.copied = Some(Copied { length: copied.length + count as u64, ..copied });
-                node.modified = Timestamp::now();
+                node.modified = clock::now();
                 node.changed = node.modified;
                 state.touch(local);
             }

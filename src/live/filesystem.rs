@@ -10,9 +10,8 @@ use super::namespace::{Listed, NAMESPACE, NumberedNamespace};
 use super::node::ROOT;
 use super::{
     Caller, FileKind, Handle, LiveError, Namespace, NamespaceEdit, NodeAttributes, NodeId, OpenMode,
-    RenameMode, SetAttributes, SpaceReport, Volume, VolumeNumber, Volumes, XattrMode,
+    RenameMode, SetAttributes, SpaceReport, Volume, VolumeNumber, Volumes, XattrMode, clock,
 };
-use crate::base::Timestamp;
 use crate::history::SnapshotId;
 
 /// An entry of a directory listing.
@@ -88,7 +87,7 @@ const NAMESPACE_HANDLE: Handle = Handle(0);
 impl FileSystem {
     /// An empty file system, whose space is that of the store `volumes` are in.
     pub fn new(volumes: Arc<Volumes>) -> Arc<FileSystem> {
-        let namespace = NumberedNamespace::new(&Namespace::default(), None, Timestamp::now());
+        let namespace = NumberedNamespace::new(&Namespace::default(), None, clock::now());
         Arc::new(FileSystem {
             namespace: RwLock::new(Arc::new(namespace)),
             attachments: Attachments::new(volumes),
@@ -115,7 +114,7 @@ impl FileSystem {
     /// Replaces the namespace in one step and returns what the kernel must forget.
     pub fn set_namespace(&self, namespace: &Namespace) -> Vec<Invalidation> {
         let mut current = self.namespace.write();
-        let numbered = NumberedNamespace::new(namespace, Some(&current), Timestamp::now());
+        let numbered = NumberedNamespace::new(namespace, Some(&current), clock::now());
         let invalidations = numbered.invalidations_from(&current);
         *current = Arc::new(numbered);
         invalidations
@@ -124,7 +123,7 @@ impl FileSystem {
     /// Changes a part of the namespace in one step and returns what the kernel must forget.
     pub fn edit_namespace(&self, edits: &[NamespaceEdit]) -> Vec<Invalidation> {
         let mut current = self.namespace.write();
-        let (edited, invalidations) = current.with(edits, Timestamp::now());
+        let (edited, invalidations) = current.with(edits, clock::now());
         *current = Arc::new(edited);
         invalidations
     }

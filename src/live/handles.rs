@@ -19,9 +19,9 @@ use super::filesystem::{OpenedFile, Served};
 use super::node::{Body, Node};
 use super::state::{OpenHandle, State};
 use super::upper::{self, facts, failed};
-use super::{Handle, LiveError, NodeId, OpenMode, Volume};
+use super::{Handle, LiveError, NodeId, OpenMode, Volume, clock};
+use crate::base::files;
 use crate::base::limits::FILE_BYTES_MAX;
-use crate::base::{Timestamp, files};
 use crate::objects::{FileContent, Objects};
 
 /// Where the bytes of an open file are.
@@ -83,7 +83,7 @@ impl Volume {
         if mode.truncate {
             file.set_len(0).map_err(failed("empty"))?;
             let node = self.node(&mut state, local)?;
-            let now = Timestamp::now();
+            let now = clock::now();
             (node.modified, node.changed) = (now, now);
             if let Body::Upper(upper) = &mut node.body {
                 upper.emptied = true;

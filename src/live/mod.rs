@@ -22,6 +22,7 @@ mod attributes;
 mod audit;
 mod bulk;
 mod change;
+mod clock;
 mod commit;
 mod copies;
 mod copy_up;

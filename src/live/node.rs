@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::copies::Copied;
 use super::upper::{self, UpperFacts};
-use super::{Caller, FileKind, LiveError, NodeAttributes, NodeId, access_list};
+use super::{Caller, FileKind, LiveError, NodeAttributes, NodeId, access_list, clock};
 use crate::base::Timestamp;
 use crate::objects::FileContent;
 use crate::trees::{self, Entry, NameKey, TreeId};
@@ -159,7 +159,7 @@ impl Open {
 impl Node {
     /// A node made now, still without a home.
     pub(super) fn made(body: Body, mode: u32, owner: Caller) -> Node {
-        let now = Timestamp::now();
+        let now = clock::now();
         let names = if matches!(body, Body::Directory { .. }) { directory_names(Some(0)) } else { 1 };
         Node {
             mode: mode & 0o7777,
@@ -253,9 +253,13 @@ impl Node {
     }
 
     /// When it was last changed, the content included: a time of modification that was set by hand, in the future
-    /// perhaps, says nothing about that.
+    /// perhaps, says nothing about that. A write in the same instant as another change came after it, as far as anybody
+    /// can tell, and is shown.
     pub(super) fn changed_by(&self, facts: &UpperFacts) -> Timestamp {
-        if facts.modified == self.modified { self.changed } else { self.changed.max(facts.modified) }
+        if facts.modified == self.modified || facts.modified < self.changed {
+            return self.changed;
+        }
+        facts.modified.max(Timestamp(self.changed.0.saturating_add(1)))
     }
 
     pub(super) fn attributes(&self, id: NodeId) -> Result<NodeAttributes, LiveError> {

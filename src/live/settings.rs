@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::node::Body;
 use super::state::State;
 use super::upper::{self, facts, failed};
-use super::{LiveError, NodeAttributes, NodeId, SetAttributes, TimeChange, Volume, XattrMode, access_list};
+use super::{
+    LiveError, NodeAttributes, NodeId, SetAttributes, TimeChange, Volume, XattrMode, access_list, clock,
+};
 use crate::base::Timestamp;
 use crate::base::limits::{ENTRY_NAME_BYTES_MAX, FILE_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 
@@ -62,7 +64,7 @@ impl Volume {
             None => self.lock(),
         };
         self.prepare(&mut state, local)?;
-        let now = Timestamp::now();
+        let now = clock::now();
         let node = self.node(&mut state, local)?;
         if let (Some(change), Some(file)) = (changes.modified, node.open.file.as_ref())
             && matches!(&node.body, Body::Upper(upper) if upper.written)
@@ -127,7 +129,7 @@ impl Volume {
         self.prepare(&mut state, local)?;
         let node = self.node(&mut state, local)?;
         node.mode = without_privileges(node.mode, in_group);
-        node.changed = Timestamp::now();
+        node.changed = clock::now();
         state.touch(local);
         Ok(true)
     }
@@ -143,7 +145,7 @@ impl Volume {
         let blocks = facts(&file)?.blocks;
         self.prepare(&mut state, local)?;
         let node = self.node(&mut state, local)?;
-        node.modified = Timestamp::now();
+        node.modified = clock::now();
         if let Body::Upper(upper) = &mut node.body {
             (upper.size, upper.blocks) = (size, Some(blocks));
             upper.stored = None;
@@ -208,7 +210,7 @@ impl Volume {
             return Err(LiveError::NoSpace);
         }
         node.xattrs.insert(name.into(), value.into());
-        node.changed = Timestamp::now();
+        node.changed = clock::now();
         state.touch(local);
         Ok(())
     }
@@ -222,7 +224,7 @@ impl Volume {
         self.prepare(&mut state, local)?;
         let node = self.node(&mut state, local)?;
         node.xattrs.remove(name).ok_or(LiveError::NoAttribute)?;
-        node.changed = Timestamp::now();
+        node.changed = clock::now();
         state.touch(local);
         Ok(())
     }

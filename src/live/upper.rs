@@ -212,12 +212,14 @@ pub(super) fn facts(file: &File) -> Result<UpperFacts, LiveError> {
     Ok(UpperFacts::from(&file.metadata().map_err(failed("look at"))?))
 }
 
-/// Sets the modification time of an open upper file.
+/// Sets the modification time of an open upper file. What is written next has a later one.
 pub(super) fn set_modified(file: &File, modified: Timestamp) -> Result<(), LiveError> {
     let (tv_sec, nanoseconds) = modified.parts();
     let time = Timespec { tv_sec, tv_nsec: nanoseconds.into() };
     let times = Timestamps { last_access: time, last_modification: time };
-    rustix::fs::futimens(file, &times).map_err(failed("set the time of"))
+    rustix::fs::futimens(file, &times).map_err(failed("set the time of"))?;
+    // Only who has looked at it is shown a difference within a tick of the kernel's clock (multigrain timestamps).
+    facts(file).map(|_| ())
 }
 
 /// An error of an operation on an open upper file, whose path is of no use to anyone: the file may have no name.

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::{Mode, OFlags, inotify};
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, inotify};
 use rustix::io::Errno;
 
 use crate::common::{Served, errno, fill};
 use crate::{both_ways, python};
 
 both_ways!(
+    times_have_the_order_of_what_was_done,
     what_is_not_supported_is_refused_as_usual,
     a_running_program_is_not_emptied,
     a_file_handle_means_the_same_file_after_a_restart,
@@ -22,6 +23,51 @@ both_ways!(
     changes_are_told_to_who_watches,
     numbers_are_the_same_after_a_remount,
 );
+
+const NOW: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+};
+
+/// Changes two files in turn. No time may be before that of what was done before; returns how often a change of a file
+/// that was looked at before showed no later time.
+fn change_in_turn(directory: &Path) -> usize {
+    let (written, touched) = (directory.join("written"), directory.join("touched"));
+    for path in [&written, &touched] {
+        fs::write(path, "content").unwrap();
+    }
+    let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+    let changed = |path: &Path| fs::metadata(path).map(|found| (found.ctime(), found.ctime_nsec())).unwrap();
+    let mut file = OpenOptions::new().append(true).open(&written).unwrap();
+    let mut unseen = 0;
+    for number in 0..300 {
+        let made = directory.join(format!("{number}"));
+        File::create(&made).unwrap();
+        file.write_all(b"x").unwrap();
+        assert!(
+            modified(&made) <= modified(&written),
+            "{number}: a write is older than a file made before it"
+        );
+        rustix::fs::utimensat(rustix::fs::CWD, &touched, &NOW, AtFlags::empty()).unwrap();
+        assert!(modified(&written) <= modified(&touched), "{number}: touched in the past");
+        fs::set_permissions(&written, Permissions::from_mode(0o600 + number % 2)).unwrap();
+        let (before, older) = (changed(&written), modified(&written));
+        file.write_all(b"x").unwrap();
+        let (after, newer) = (changed(&written), modified(&written));
+        assert!(before <= after && older <= newer, "{number}: a write took the file back in time");
+        unseen += usize::from(before == after) + usize::from(older == newer);
+    }
+    unseen
+}
+
+fn times_have_the_order_of_what_was_done(passthrough: bool) {
+    let served = Served::start(passthrough);
+    let there = served.directory().join("there");
+    fs::create_dir(&there).unwrap();
+    let unseen = change_in_turn(&served.work());
+    // Linux shows each change to who looks since 6.13.
+    assert!(unseen == 0 || change_in_turn(&there) > 0, "{unseen} changes showed no later time");
+}
 
 fn an_open_file_may_be_renamed_and_replaced(passthrough: bool) {
     let served = Served::start(passthrough);
@@ -80,7 +126,7 @@ fn changes_are_told_to_who_watches(passthrough: bool) {
     inotify::add_watch(&watch, &work, inotify::WatchFlags::ALL_EVENTS).unwrap();
     fs::write(work.join("file"), "content").unwrap();
     fs::rename(work.join("file"), work.join("moved")).unwrap();
-    fs::set_permissions(work.join("moved"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::set_permissions(work.join("moved"), PermissionsExt::from_mode(0o600)).unwrap();
     fs::remove_file(work.join("moved")).unwrap();
     fs::create_dir(work.join("directory")).unwrap();
     let mut seen: HashMap<String, inotify::ReadFlags> = HashMap::new();
