@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::SnapshotId;
 use crate::base::SiteName;
 use crate::base::encoding::{EncodingError, decode, encode};
-use crate::objects::{ObjectId, Objects, ObjectsError, Packed};
+use crate::base::files::At;
+use crate::objects::{Kind, ObjectId, Objects, ObjectsError, Packed};
 
 const MAGIC: [u8; 8] = *b"sitefsST";
 const VERSION: u8 = 1;
@@ -117,19 +118,29 @@ impl<'a> StreamWriter<'a> {
             self.write(&(bytes.len() as u32).to_le_bytes())?;
             return self.write(&bytes);
         }
-        let Some((mut file, size)) = objects.open_plain_by_name(id)? else {
+        let Some(mut plain) = objects.open_plain_by_name(id)? else {
             return Err(StreamError::Missing { id });
         };
         self.write(&[PLAIN])?;
         self.write(id.as_bytes())?;
-        self.write(&size.to_le_bytes())?;
-        let mut left = size;
+        self.write(&plain.size.to_le_bytes())?;
+        let mut name = ObjectId::hasher(Kind::Plain);
+        let mut left = plain.size;
         let mut piece = vec![0; 1 << 18];
         while left > 0 {
             let length = left.min(piece.len() as u64) as usize;
-            file.read_exact(&mut piece[..length])?;
+            plain
+                .file
+                .read_exact(&mut piece[..length])
+                .at("read", &plain.path)
+                .map_err(ObjectsError::from)?;
+            name.update(&piece[..length]);
             self.write(&piece[..length])?;
             left -= length as u64;
+        }
+        if ObjectId::from(&name) != id {
+            // The stream has no end then, so nobody takes it for a whole one.
+            return Err(ObjectsError::Damaged { id, place: plain.path.display().to_string() }.into());
         }
         Ok(())
     }
@@ -251,7 +262,7 @@ impl<'a> StreamReader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objects::{FileContent, Kind};
+    use crate::objects::FileContent;
 
     fn store() -> (tempfile::TempDir, Objects) {
         let directory = tempfile::tempdir().unwrap();
@@ -312,6 +323,29 @@ mod tests {
         let (_, rest) = sent(arrived);
         assert_eq!(receive(&objects, &rest).unwrap(), 22);
         assert!(ids.iter().all(|id| objects.contains(*id).unwrap()));
+    }
+
+    #[test]
+    fn a_damaged_plain_file_is_not_sent() {
+        let (directory, objects) = store();
+        let mut noise = vec![0; 2 << 20];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        let FileContent::Plain { id, .. } = objects.put_file(&mut &noise[..], 0).unwrap() else {
+            panic!("not kept plain")
+        };
+        objects.flush().unwrap();
+        let name = id.to_string();
+        let path = directory.path().join("plain").join(&name[..2]).join(&name);
+        noise[70_000] ^= 1;
+        for damaged in [&noise[..], &noise[..5000]] {
+            std::fs::write(&path, damaged).unwrap();
+            let mut stream = Vec::new();
+            let mut writer = StreamWriter::new(&mut stream, &header(0)).unwrap();
+            let error = writer.object(&objects, id).unwrap_err();
+            assert!(
+                matches!(&error, StreamError::Objects(ObjectsError::Damaged { id: found, .. }) if *found == id)
+            );
+        }
     }
 
     #[test]

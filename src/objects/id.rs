@@ -37,10 +37,16 @@ pub struct ObjectId([u8; 32]);
 impl ObjectId {
     /// The name of the object of this kind with this content.
     pub fn of(kind: Kind, content: &[u8]) -> ObjectId {
+        let mut hasher = ObjectId::hasher(kind);
+        hasher.update(content);
+        ObjectId::from(&hasher)
+    }
+
+    /// What finds the name of an object of this kind, to be given its content piece by piece.
+    pub fn hasher(kind: Kind) -> blake3::Hasher {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&[kind as u8]);
-        hasher.update(content);
-        ObjectId(*hasher.finalize().as_bytes())
+        hasher
     }
 
     /// From the 32 bytes of a name.
@@ -51,6 +57,13 @@ impl ObjectId {
     /// The 32 bytes of the name.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+/// The name of an object whose content the hasher has been given.
+impl From<&blake3::Hasher> for ObjectId {
+    fn from(hasher: &blake3::Hasher) -> ObjectId {
+        ObjectId(*hasher.finalize().as_bytes())
     }
 }
 

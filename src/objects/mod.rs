@@ -47,5 +47,5 @@ pub use id::{Kind, ObjectId, ParseIdError};
 pub use repair::Repaired;
 pub use shares::{Shares, Sums};
 pub use store::{Objects, Usage};
-pub use transfer::Packed;
+pub use transfer::{Packed, PlainFile};
 pub use verify::{Damage, VerifyProgress, VerifyReport};

@@ -344,18 +344,12 @@ fn remove_quietly(path: &Path) {
     }
 }
 
-fn hasher() -> blake3::Hasher {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&[Kind::Plain as u8]);
-    hasher
-}
-
 fn copy_and_hash(
     content: &mut dyn Read,
     mut file: &File,
     path: &Path,
 ) -> Result<(ObjectId, u64), ObjectsError> {
-    let mut hasher = hasher();
+    let mut hasher = ObjectId::hasher(Kind::Plain);
     let mut piece = vec![0; PIECE_BYTES];
     let mut size = 0;
     loop {
@@ -367,18 +361,18 @@ fn copy_and_hash(
         file.write_all(&piece[..length]).at("write", path)?;
         size += length as u64;
     }
-    Ok((ObjectId::from_bytes(*hasher.finalize().as_bytes()), size))
+    Ok((ObjectId::from(&hasher), size))
 }
 
 /// The name and size in bytes of a file's content.
 pub(super) fn hash(mut file: &File, path: &Path) -> Result<(ObjectId, u64), FileError> {
-    let mut hasher = hasher();
+    let mut hasher = ObjectId::hasher(Kind::Plain);
     let mut piece = vec![0; PIECE_BYTES];
     let mut size = 0;
     loop {
         let length = file.read(&mut piece).at("read", path)?;
         if length == 0 {
-            return Ok((ObjectId::from_bytes(*hasher.finalize().as_bytes()), size));
+            return Ok((ObjectId::from(&hasher), size));
         }
         hasher.update(&piece[..length]);
         size += length as u64;

@@ -2,15 +2,27 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::PathBuf;
 
 use super::packs::{Found, Stored};
 use super::record::{Codec, Content, Header};
 use super::store::expand_checked;
 use super::{Kind, ObjectId, Objects, ObjectsError};
+use crate::base::files::At;
 use crate::base::limits::OBJECT_BYTES_MAX;
 
 /// Length of what precedes the payload in the encoding of a [`Packed`], in bytes.
 const HEAD_LEN: usize = 38;
+
+/// A plain file to be read.
+pub struct PlainFile {
+    /// The file.
+    pub file: File,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+}
 
 /// An object as it is stored, compressed or not. Not checked against its name.
 pub struct Packed {
@@ -85,12 +97,11 @@ impl Objects {
         Ok(Some(id))
     }
 
-    /// Opens a plain file by its name, with its size in bytes; `None` where there is none.
-    pub fn open_plain_by_name(&self, id: ObjectId) -> Result<Option<(File, u64)>, ObjectsError> {
+    /// Opens a plain file by its name; `None` where there is none. Its bytes are not checked against its name.
+    pub fn open_plain_by_name(&self, id: ObjectId) -> Result<Option<PlainFile>, ObjectsError> {
         let Some((file, path)) = self.plain.open_file(id)? else { return Ok(None) };
-        let size =
-            file.metadata().map_err(|source| crate::base::FileError { action: "look at", path, source })?;
-        Ok(Some((file, size.len())))
+        let size = file.metadata().at("look at", &path)?.len();
+        Ok(Some(PlainFile { file, path, size }))
     }
 
     /// Stores what `content` gives as a plain file, whatever it is; its name.

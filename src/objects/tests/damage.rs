@@ -117,6 +117,11 @@ fn verify_finds_a_damaged_pack_header_and_plain_file() {
     assert!(matches!(&report.damages[0], Damage::Unreadable { bytes: 32, .. }), "{report:?}");
     assert!(matches!(&report.damages[1], Damage::Object { id: found, .. } if *found == id), "{report:?}");
     assert_eq!(report.damages_count, 2);
+    // A link that leads nowhere is damage as well.
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/nonexistent/file", &path).unwrap();
+    let report = closed.open().verify(&mut |_| ()).unwrap();
+    assert!(report.bad.contains(&id), "{report:?}");
 }
 
 #[test]
