@@ -15,14 +15,11 @@ use crate::base::{SiteName, Timestamp};
 use crate::control::Failure;
 use crate::database::ServerDatabase;
 use crate::history::{
-    Catalog, DamagedRecord, Record, Refs, Snapshot, SnapshotId, SnapshotRecord, Tag, VOLUME_COUNTER,
+    Catalog, DamagedRecord, NUMBERS_SKIPPED, Record, Refs, Snapshot, SnapshotId, SnapshotRecord, Tag,
+    VOLUME_COUNTER,
 };
 use crate::objects::{Kind, Objects};
 use crate::site::{Generation, GenerationName, GenerationState, LivePointer, Platform, Site, SiteKind};
-
-/// So many numbers of a counter that is lost are skipped, beyond the greatest that is known: numbers are never given out
-/// twice, and what had the newest may be gone.
-const NUMBERS_SKIPPED: u64 = 1000;
 
 /// What counters are called in front of a site's name.
 const GENERATIONS: &str = "generation/";
@@ -76,6 +73,7 @@ fn mend_pointer(catalog: &Catalog, site: &str) -> Result<bool, Failure> {
     Ok(true)
 }
 
+/// The greatest number that is known may not be the last that was given out: what had the newest may be gone.
 fn mend_counter(catalog: &Catalog, counter: &str) -> Result<bool, Failure> {
     let generations = catalog.list::<Generation>("")?;
     let last = if counter == VOLUME_COUNTER {

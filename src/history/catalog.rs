@@ -445,6 +445,22 @@ mod tests {
     }
 
     #[test]
+    fn the_last_records_come_last_one_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&directory.path().join("catalog.redb")).unwrap();
+        catalog
+            .write::<_, CatalogError>(|transaction| {
+                ["a/1", "a/2", "a/3", "b/1"].iter().try_for_each(|key| transaction.put(key, &note(key)))
+            })
+            .unwrap();
+        let last = |prefix, count| catalog.last::<Note>(prefix, count).unwrap();
+        assert_eq!(last("a/", 2), [note("a/3"), note("a/2")]);
+        assert_eq!(last("a/", 9), [note("a/3"), note("a/2"), note("a/1")]);
+        assert_eq!(last("", 1), [note("b/1")]);
+        assert_eq!((last("a/", 0), last("c/", 1)), (vec![], vec![]));
+    }
+
+    #[test]
     fn numbers_are_given_out_once_per_counter() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("catalog.redb");

@@ -24,7 +24,7 @@ use catalog::DAMAGED;
 pub use catalog::{Catalog, CatalogError, DamagedRecord, Record, Transaction};
 pub use error::HistoryError;
 pub use refs::{Refs, SnapshotRecord, Tag, VOLUME_COUNTER};
-pub use restore::{Restored, restore as restore_catalog};
+pub use restore::{NUMBERS_SKIPPED, Restored, restore as restore_catalog};
 pub use retention::{Reason, Retention};
 pub use snapshot::{DatabaseSnapshot, PlatformBinding, Snapshot, SnapshotId, TableSummary};
 pub use stream::{StreamError, StreamHeader, StreamReader, StreamWriter};

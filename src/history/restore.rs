@@ -21,7 +21,7 @@ const CACHE_BYTES: usize = 8 << 20;
 
 /// So many numbers of each counter are skipped when the newest transactions may be lost: more than can have been given out
 /// within the time in which a power cut takes an entry of the copy. Numbers are never given out twice.
-const NUMBERS_SKIPPED: u64 = 1000;
+pub const NUMBERS_SKIPPED: u64 = 1000;
 
 /// The table of counters, and the version of its records.
 pub(super) const COUNTERS: (&str, u8) = ("counters", 1);
