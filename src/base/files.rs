@@ -218,11 +218,13 @@ pub fn list(path: &Path) -> Result<Vec<fs::DirEntry>, FileError> {
     fs::read_dir(path).and_then(Iterator::collect).at("list", path)
 }
 
-/// What is at `path`, a symbolic link not followed; `None` where nothing is.
+/// What is at `path`, a symbolic link not followed; `None` where nothing is, nor can be below a file.
 pub fn metadata(path: &Path) -> Result<Option<fs::Metadata>, FileError> {
     match fs::symlink_metadata(path) {
         Ok(metadata) => Ok(Some(metadata)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(error).at("look at", path),
     }
 }
@@ -268,5 +270,6 @@ mod tests {
     fn removing_what_is_missing_is_fine() {
         remove_file(Path::new("/nonexistent/x")).unwrap();
         assert!(metadata(Path::new("/nonexistent/x")).unwrap().is_none());
+        assert!(metadata(Path::new("/proc/self/exe/x")).unwrap().is_none());
     }
 }

@@ -90,6 +90,9 @@ impl Config {
             if let Some(path) = path.as_ref().filter(|path| !path.is_absolute()) {
                 return Err(format!("{key} = {:?} must be an absolute path", path.display().to_string()));
             }
+            if path.as_ref().is_some_and(|path| path.to_string_lossy().contains('\0')) {
+                return Err(format!("{key} has a zero byte in it"));
+            }
         }
         Ok(config)
     }
@@ -140,6 +143,7 @@ mod tests {
         assert!(error.contains("line 2") && error.contains("roots") && error.contains("recipes"), "{error}");
         let error = Config::parse("root = 'sitefs'").unwrap_err();
         assert_eq!(error, "root = \"sitefs\" must be an absolute path");
+        assert_eq!(Config::parse("root = \"/a\\u0000b\"").unwrap_err(), "root has a zero byte in it");
     }
 
     #[test]

@@ -83,6 +83,7 @@ pub fn rebuild_overlays(directory: &Path) -> Result<RebuiltOverlays, Failure> {
     let trees = Trees::new(objects, PAGE_CACHE_BYTES_MAX);
     let catalog = open_catalog(directory, &trees.objects)?;
     let live = directory.join("live");
+    let mut aside = make_directory(&live)?;
     let Some(salvaged) = salvage(&live, known_mark(&catalog)?)? else {
         return Err(Failure::refused(format!("{} is sound", live.join("live.redb").display()))
             .hint("there is nothing to rebuild; start the daemon: sitefs serve"));
@@ -92,22 +93,40 @@ pub fn rebuild_overlays(directory: &Path) -> Result<RebuiltOverlays, Failure> {
     for (_, site) in catalog.list::<Site>("")? {
         if salvaged.is_lost(VolumeNumber(site.data_volume)) {
             volumes.insert(VolumeNumber(site.data_volume));
-            rebuilt.lost.push(reset_data(&catalog, &trees, &site)?);
+            rebuilt.lost.push(reset(&catalog, &trees, &site, None)?);
         } else {
             rebuilt.kept += 1;
         }
         for (_, generation) in catalog.list::<Generation>(&GenerationName::prefix(&site.name))? {
             if salvaged.is_lost(VolumeNumber(generation.volume)) {
                 volumes.insert(VolumeNumber(generation.volume));
-                rebuilt.lost.push(reset_generation(&catalog, &trees, &site, &generation)?);
+                rebuilt.lost.push(reset(&catalog, &trees, &site, Some(&generation))?);
             } else {
                 rebuilt.kept += 1;
             }
         }
     }
     drop(catalog);
-    rebuilt.aside = put_in_place(&live, &volumes)?;
+    aside.extend(put_in_place(&live, &volumes)?);
+    rebuilt.aside = aside;
     Ok(rebuilt)
+}
+
+/// Makes the directory of overlays where it is gone; what stands in its place is set aside.
+fn make_directory(live: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut aside = Vec::new();
+    // A link to a directory is as good as one.
+    if files::list(live).is_ok() {
+        return Ok(aside);
+    }
+    if files::metadata(live)?.is_some() {
+        let name = files::name_aside(live)?;
+        files::rename(live, &name)?;
+        aside.push(name);
+    }
+    files::create_directories(live)?;
+    files::sync_parent(live)?;
+    Ok(aside)
 }
 
 /// The newest snapshot of a site that can be read, of one generation where one is given.
@@ -132,40 +151,33 @@ fn newest_whole(
     Ok(None)
 }
 
-fn reset_data(catalog: &Catalog, trees: &Trees, site: &Site) -> Result<LostChanges, Failure> {
-    let found = newest_whole(catalog, trees, &site.name, None)?;
-    let base = match &found {
-        Some((_, snapshot)) => layout::split(trees, &snapshot.root, &site.name, &site.data)?.data,
-        None => site.data_base.clone(),
-    };
-    // What a record refers to is durable before the record is.
-    trees.objects.flush()?;
-    catalog.write(|tx| {
-        let data_volume = volume_number(tx.next_number(VOLUME_COUNTER)?)?;
-        let site = Site { data_volume, data_base: base, ..site.clone() };
-        tx.put(site.name.as_str(), &site).map_err(Failure::from)
-    })?;
-    Ok(LostChanges { site: site.name.clone(), generation: None, snapshot: found.map(|(id, _)| id) })
-}
-
-/// A generation has settings of its own, so only its own snapshots are it.
-fn reset_generation(
+/// Has what is lost, the generation or the site's data directories, stand on the newest snapshot of it that can be read, in a
+/// volume of a new number. A generation has settings of its own, so only its own snapshots are it.
+fn reset(
     catalog: &Catalog,
     trees: &Trees,
     site: &Site,
-    generation: &Generation,
+    generation: Option<&Generation>,
 ) -> Result<LostChanges, Failure> {
-    let number = generation.name.number;
-    let found = newest_whole(catalog, trees, &site.name, Some(number))?;
-    let base = match &found {
-        Some((_, snapshot)) => layout::split(trees, &snapshot.root, &site.name, &site.data)?.code,
-        None => generation.base.clone(),
-    };
+    let number = generation.map(|generation| generation.name.number);
+    let found = newest_whole(catalog, trees, &site.name, number)?;
+    let split = |snapshot: &Snapshot| layout::split(trees, &snapshot.root, &site.name, &site.data);
+    let split = found.as_ref().map(|(_, snapshot)| split(snapshot)).transpose()?;
+    // What a record refers to is durable before the record is.
     trees.objects.flush()?;
     catalog.write(|tx| {
         let volume = volume_number(tx.next_number(VOLUME_COUNTER)?)?;
-        let generation = Generation { volume, base, ..generation.clone() };
-        tx.put(&generation.name.key(), &generation).map_err(Failure::from)
+        let put = match generation {
+            Some(generation) => {
+                let base = split.map_or_else(|| generation.base.clone(), |split| split.code);
+                tx.put(&generation.name.key(), &Generation { volume, base, ..generation.clone() })
+            }
+            None => {
+                let data_base = split.map_or_else(|| site.data_base.clone(), |split| split.data);
+                tx.put(site.name.as_str(), &Site { data_volume: volume, data_base, ..site.clone() })
+            }
+        };
+        put.map_err(Failure::from)
     })?;
-    Ok(LostChanges { site: site.name.clone(), generation: Some(number), snapshot: found.map(|(id, _)| id) })
+    Ok(LostChanges { site: site.name.clone(), generation: number, snapshot: found.map(|(id, _)| id) })
 }

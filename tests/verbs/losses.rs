@@ -19,11 +19,17 @@ fn damage(bench: &Bench, name: &str) {
     fs::write(bench.path(name), bytes).unwrap();
 }
 
-#[test]
-fn a_catalog_that_is_damaged_or_gone_is_restored_with_all_that_was_in_it() {
+/// A store with a site of which a snapshot was taken, with a tag; the snapshot's id.
+fn with_snapshot() -> (Bench, String) {
     let bench = Bench::with_site();
     bench.write("root/sites/shop/files/new.txt", "new");
     let taken = bench.json(&["snapshot", "shop", "--tag", "release-1"]);
+    (bench, taken["snapshot"]["id"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_catalog_that_is_damaged_or_gone_is_restored_with_all_that_was_in_it() {
+    let (bench, taken) = with_snapshot();
     bench.json(&["cutover", "shop", "--platform", "two"]);
     bench.json(&["clone", "shop", "copy"]);
     bench.write("root/sites/shop/files/later.txt", "later");
@@ -48,7 +54,7 @@ fn a_catalog_that_is_damaged_or_gone_is_restored_with_all_that_was_in_it() {
         assert_eq!(bench.read("root/sites/shop/files/later.txt"), "later");
         let link = fs::read_link(bench.path("root/live/shop")).unwrap();
         assert!(link.starts_with(bench.path("platforms/two")), "{}", link.display());
-        assert_eq!(bench.json(&["show", "shop@release-1"])["snapshot"]["id"], taken["snapshot"]["id"]);
+        assert_eq!(bench.json(&["show", "shop@release-1"])["snapshot"]["id"], taken);
         let status = bench.json(&["status"]);
         assert_eq!(status["problems"], serde_json::json!([]));
         assert!(status["notices"].to_string().contains("catalog.redb.damaged-1"), "{}", status["notices"]);
@@ -59,9 +65,7 @@ fn a_catalog_that_is_damaged_or_gone_is_restored_with_all_that_was_in_it() {
 
 #[test]
 fn a_catalog_that_is_gone_with_its_copy_is_made_anew_from_the_snapshots() {
-    let bench = Bench::with_site();
-    bench.write("root/sites/shop/files/new.txt", "new");
-    let taken = bench.json(&["snapshot", "shop", "-m", "the last"]);
+    let (bench, taken) = with_snapshot();
     for is_gone in [false, true] {
         bench.stop();
         fs::remove_file(bench.path("store/catalog.copy")).unwrap();
@@ -77,9 +81,8 @@ fn a_catalog_that_is_gone_with_its_copy_is_made_anew_from_the_snapshots() {
         bench.serve();
         bench.json(&["verify"]);
         let log = bench.json(&["log", "shop"]);
-        assert_eq!(log["snapshots"][0]["id"], taken["snapshot"]["id"]);
-        let id = &log["snapshots"][0]["id"].as_str().unwrap()[..12];
-        assert_eq!(bench.read(&format!("root/snapshots/shop/{id}/files/new.txt")), "new");
+        assert_eq!(log["snapshots"][0]["id"], taken);
+        assert_eq!(bench.read(&format!("root/snapshots/shop/{}/files/new.txt", &taken[..12])), "new");
     }
     // The site is made again from its snapshot.
     bench.json(&["platform", "add", "one", &bench.text("platforms/one")]);
@@ -92,10 +95,8 @@ fn a_catalog_that_is_gone_with_its_copy_is_made_anew_from_the_snapshots() {
 
 #[test]
 fn a_record_that_cannot_be_read_keeps_no_other_site_down() {
-    let bench = Bench::with_site();
+    let (bench, _) = with_snapshot();
     bench.json(&["clone", "shop", "copy"]);
-    bench.write("root/sites/copy/files/new.txt", "new");
-    bench.json(&["snapshot", "shop", "--tag", "release-1"]);
     bench.stop();
     fs::remove_file(bench.path("store/catalog.copy")).unwrap();
     // The beginning of the record: the site's name, that it is no clone, the name of its recipe.
@@ -148,11 +149,9 @@ fn a_record_that_cannot_be_read_keeps_no_other_site_down() {
 
 /// A store with a site that has been changed since its newest snapshot, and a clone that has none.
 fn changed() -> Bench {
-    let bench = Bench::with_site();
+    let (bench, _) = with_snapshot();
     bench.json(&["clone", "shop", "copy"]);
     bench.write("root/sites/copy/files/copied.txt", "copied");
-    bench.write("root/sites/shop/files/new.txt", "new");
-    bench.json(&["snapshot", "shop"]);
     bench.write("root/sites/shop/files/later.txt", "later");
     bench.stop();
     bench
@@ -185,9 +184,22 @@ fn overlays_that_are_damaged_or_gone_are_never_taken_for_empty_ones() {
         bench.json(&["gc"]);
         bench.stop();
     }
-    let aside = bench.sitefs(&["status"]);
-    assert_ne!(aside.exit, 0);
     assert!(bench.exists("store/live/live.redb.damaged-1"));
+    // Nor is the whole directory: gone, or a link that leads nowhere.
+    for leads_nowhere in [false, true] {
+        fs::remove_dir_all(bench.path("store/live")).unwrap();
+        if leads_nowhere {
+            std::os::unix::fs::symlink("/nonexistent/live", bench.path("store/live")).unwrap();
+        }
+        let said = refuses_to_serve(&bench);
+        assert!(said.contains("init --rebuild-live"), "{said}");
+        bench.json(&["init", "--rebuild-live"]);
+        bench.serve();
+        assert_eq!(bench.read("root/sites/shop/files/new.txt"), "new");
+        bench.json(&["verify"]);
+        bench.stop();
+    }
+    assert!(fs::symlink_metadata(bench.path("store/live.damaged-1")).unwrap().is_symlink());
 }
 
 #[test]

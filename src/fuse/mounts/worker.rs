@@ -103,11 +103,17 @@ impl Staging {
         unmount_all(directory)?;
         for name in ["directory", "file"] {
             let path = directory.join(name);
-            if files::metadata(&path)?.is_none() {
-                match name {
-                    "file" => drop(files::create_new(&path)?),
-                    _ => files::create_directories(&path)?,
-                }
+            let is_directory = name == "directory";
+            match files::metadata(&path)? {
+                Some(found) if if is_directory { found.is_dir() } else { found.is_file() } => continue,
+                Some(found) if found.is_dir() => files::remove_directory_all(&path)?,
+                Some(_) => files::remove_file(&path)?,
+                None => {}
+            }
+            if is_directory {
+                files::create_directories(&path)?;
+            } else {
+                drop(files::create_new(&path)?);
             }
         }
         mount_bind(directory, directory).at("mount on itself", directory)?;
