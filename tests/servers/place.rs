@@ -118,6 +118,17 @@ impl Place {
 
     /// Exit code, output and messages of a command.
     pub(crate) fn sitefs(&self, arguments: &[&str]) -> (i32, String, String) {
+        self.fed(arguments, Stdio::null())
+    }
+
+    /// As [`Place::sitefs`], with something to be read.
+    pub(crate) fn fed(&self, arguments: &[&str], input: Stdio) -> (i32, String, String) {
+        let output = self.command(arguments).stdin(input).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("timeout");
         command
             .args(["--signal=KILL", LIMIT, env!("CARGO_BIN_EXE_sitefs"), "--store"])
@@ -125,10 +136,8 @@ impl Place {
         command.arg("--config").arg(self.path("config.toml")).args(arguments);
         let (own, postgresql) = (self.path("programs"), postgresql_programs());
         let path = format!("{}:{}:/usr/sbin:/usr/bin:/sbin:/bin", own.display(), postgresql.display());
-        command.env_clear().env("PATH", path).env("TZ", "UTC").stdin(Stdio::null());
-        let output = command.output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+        command.env_clear().env("PATH", path).env("TZ", "UTC");
+        command
     }
 
     pub(crate) fn done(&self, arguments: &[&str]) -> Value {

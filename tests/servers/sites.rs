@@ -98,6 +98,55 @@ fn a_clone_has_its_own_database_and_takes_it_along() {
 }
 
 #[test]
+fn a_site_that_comes_through_a_pipe_has_a_database_of_its_own() {
+    both(|place| {
+        place.import();
+        place.visit("site", &["add", "second"]).unwrap();
+        fs::write(place.path("root/sites/site/files/upload.txt"), "upload").unwrap();
+        place.done(&["snapshot", "site", "--tag", "moved"]);
+        place.visit("site", &["add", "too late"]).unwrap();
+        let receive = |more: &[&str]| {
+            let mut sender =
+                place.command(&["-q", "send", "site@moved"]).stdout(Stdio::piped()).spawn().unwrap();
+            let came = sender.stdout.take().unwrap();
+            let said = place
+                .fed(&[&["receive", "--site", "other", "--platform", "two"], more].concat(), came.into());
+            sender.wait().unwrap();
+            said
+        };
+        // Without a server to be on, and with one that has no such database: nothing is left.
+        let nowhere = place.server.url("nowhere");
+        for more in [&[][..], &["--database", &nowhere]] {
+            let (exit, _, said) = receive(more);
+            assert!(exit != 0 && said.contains("database"), "{exit}: {said}");
+            assert_eq!(place.databases().len(), 1, "{said}");
+            assert!(fs::symlink_metadata(place.path("root/sites/other")).is_err());
+        }
+        let (exit, _, said) = receive(&["--database", &place.server.url("notes")]);
+        assert_eq!(exit, 0, "{said}{}", place.log());
+        assert_eq!(place.notes("other"), ["first", "second"]);
+        assert_eq!(fs::read_to_string(place.path("root/sites/other/files/upload.txt")).unwrap(), "upload");
+        place.visit("other", &["add", "there"]).unwrap();
+        assert_eq!(place.notes("site"), ["first", "second", "too late"]);
+        assert_eq!((place.databases().len(), place.problems()), (2, Vec::new()));
+        // It goes on as any other.
+        place.done(&["snapshot", "other", "--tag", "one"]);
+        place.done(&["clone", "other", "copy"]);
+        assert_eq!(place.notes("copy"), ["first", "second", "there"]);
+        place.kill();
+        place.serve();
+        assert_eq!(place.notes("other"), ["first", "second", "there"]);
+        place.done(&["site", "remove", "other", "--force"]);
+        assert_eq!(place.databases().len(), 2);
+        assert_eq!(
+            place.server.sql("notes", "SELECT count(*) FROM note;"),
+            "1",
+            "what it was made like is only read"
+        );
+    });
+}
+
+#[test]
 fn an_update_loses_no_accepted_write_and_can_be_rolled_back() {
     both(|place| {
         place.import();
