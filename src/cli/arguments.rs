@@ -8,7 +8,7 @@ use super::context::{Context, Ended, STORE_VARIABLE};
 use super::output::Loudness;
 use super::{
     clone, cutover, database, deploy, diff, gc, init, log, platform, prune, readonly, receive, restore,
-    rollback, send, serve, show, site, snapshot, status, stop, tag, update, verify, vhost,
+    rollback, run, send, serve, show, site, snapshot, status, stop, tag, update, verify, vhost,
 };
 
 /// A versioned file system for PHP sites
@@ -102,6 +102,9 @@ pub(super) enum Verb {
     Rollback(rollback::Rollback),
     Restore(restore::Restore),
     Update(update::Update),
+    /// List and show the updates there were: steps, times, outputs, and who asked for them
+    #[command(subcommand, after_help = "Example:\n  sitefs run list --help", disable_help_subcommand = true)]
+    Run(run::Run),
     Readonly(readonly::Readonly),
     Vhost(vhost::Vhost),
     /// Dump, restore, clone and verify databases
@@ -138,6 +141,7 @@ impl Verb {
             Verb::Rollback(verb) => verb.run(context),
             Verb::Restore(verb) => verb.run(context),
             Verb::Update(verb) => verb.run(context),
+            Verb::Run(verb) => verb.run(context),
             Verb::Readonly(verb) => verb.run(context),
             Verb::Vhost(verb) => verb.run(context),
             Verb::Database(verb) => verb.run(context),

@@ -32,6 +32,7 @@ mod readonly;
 mod receive;
 mod restore;
 mod rollback;
+mod run;
 mod send;
 mod serve;
 mod show;

@@ -86,19 +86,11 @@ pub(super) fn runs(runs: &[RunSummary], now: Timestamp) -> Table {
         Table::new(["RUN", "SITE", "WHAT", "STATE", "STEP", "BEGAN", ">TOOK", ">HELD", ">PREDICTED", "BY"]);
     let length = |held: Option<f64>| held.map_or_else(|| "-".to_owned(), seconds);
     for run in runs {
-        let state = match run.state {
-            RunState::Running => "running",
-            RunState::Interrupted => "INTERRUPTED",
-            RunState::Done => "done",
-            RunState::Failed => "failed",
-            RunState::RolledBack => "rolled back",
-            RunState::Aborted => "aborted",
-        };
         table.row([
             run.run.clone(),
             run.site.to_string(),
             run.what.clone(),
-            state.to_owned(),
+            run_state(run.state).to_owned(),
             run.step.clone().unwrap_or_else(|| "-".to_owned()),
             relative(run.started, now),
             run.ended.map_or_else(|| "-".to_owned(), |ended| took(ended.0.seconds_since(run.started.0))),
@@ -108,6 +100,18 @@ pub(super) fn runs(runs: &[RunSummary], now: Timestamp) -> Table {
         ]);
     }
     table
+}
+
+/// The state of a run, in words.
+pub(super) fn run_state(state: RunState) -> &'static str {
+    match state {
+        RunState::Running => "running",
+        RunState::Interrupted => "INTERRUPTED",
+        RunState::Done => "done",
+        RunState::Failed => "failed",
+        RunState::RolledBack => "rolled back",
+        RunState::Aborted => "aborted",
+    }
 }
 
 /// How long a run took: its times are whole seconds.

@@ -4,6 +4,7 @@
 //! Paths are absolute, as the daemon's working directory is not the caller's.
 
 mod database;
+mod run;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,6 +12,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use database::*;
+pub use run::*;
 
 use super::{Revision, Target};
 use crate::base::{NameError, PlatformName, RelativePath, SiteName, Span, TagName};

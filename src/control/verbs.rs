@@ -76,6 +76,8 @@ verbs! {
     Readonly => ReadonlyState: "`readonly`",
     Vhost => VhostMade: "`vhost`",
     Update => UpdateOutcome: "`update`",
+    RunList => Runs: "`run list`",
+    RunShow => RunDetails: "`run show`",
     DatabaseDump => DatabaseDumped: "`database dump`",
     DatabaseRestore => DatabaseRestored: "`database restore`",
     DatabaseClone => DatabaseCloned: "`database clone`",

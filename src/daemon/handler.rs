@@ -58,6 +58,8 @@ impl Daemon {
             Request::Readonly(request) => Response::Readonly(self.readonly(&request)?),
             Request::Vhost(request) => Response::Vhost(self.vhost(&request)?),
             Request::Update(request) => Response::Update(self.update(caller, request, events)?),
+            Request::RunList(request) => Response::RunList(self.run_list(&request)?),
+            Request::RunShow(request) => Response::RunShow(self.run_show(&request)?),
             Request::DatabaseDump(request) => Response::DatabaseDump(self.database_dump(&request, events)?),
             Request::DatabaseRestore(request) => {
                 Response::DatabaseRestore(self.database_restore(caller, &request, events)?)

@@ -35,6 +35,7 @@ mod rebuild;
 mod recipes;
 mod releases;
 mod restores;
+mod run_history;
 mod runs;
 mod serve;
 mod servers;

@@ -11,8 +11,8 @@ use crate::base::accounts::User as Account;
 use crate::base::{SiteName, files};
 use crate::control::request::{Strategy as AskedStrategy, UpdateAction, UpdateOptions};
 use crate::control::response::{
-    ChangeKind, DiffSummary, FileChange, PlannedStep, RunState as ShownState, RunSummary, StepReport,
-    TableChange, UpdateOutcome, UpdatePlan, UpdateReport, Updated,
+    ChangeKind, DiffSummary, FileChange, PlannedStep, StepReport, TableChange, UpdateOutcome, UpdatePlan,
+    UpdateReport, Updated,
 };
 use crate::control::{Caller, Event, Events, Failure, FailureKind, StepState as ShownStep, request};
 use crate::history::SnapshotId;
@@ -24,7 +24,7 @@ use crate::update::{
 };
 
 /// A step's name in lists and reports, stable for machines.
-fn name(kind: StepKind) -> &'static str {
+pub(super) fn name(kind: StepKind) -> &'static str {
     match kind {
         StepKind::Backup => "backup",
         StepKind::Clone => "clone",
@@ -309,34 +309,6 @@ impl Daemon {
         Ok(bytes)
     }
 
-    /// A run as lists show it.
-    pub(super) fn run_summary(&self, run: &Run) -> RunSummary {
-        let current = run.steps.iter().enumerate().find(|(_, step)| {
-            matches!(step.state, StepState::Started | StepState::Failed | StepState::Pending)
-        });
-        RunSummary {
-            run: run.id.to_string(),
-            site: run.site.clone(),
-            what: format!("update to {}", run.to_platform),
-            state: match run.state {
-                RunState::Running => ShownState::Running,
-                RunState::Interrupted => ShownState::Interrupted,
-                RunState::Done => ShownState::Done,
-                RunState::Failed => ShownState::Failed,
-                RunState::RolledBack => ShownState::RolledBack,
-                RunState::Aborted => ShownState::Aborted,
-            },
-            step: current
-                .map(|(place, step)| format!("{} of {}, {}", place + 1, run.steps.len(), name(step.kind))),
-            started: run.started.into(),
-            ended: run.finished.map(Into::into),
-            held_seconds: run.window_seconds(),
-            predicted_hold_seconds: run.window_seconds_expected,
-            author: run.who.clone(),
-            log: self.log_path(run).display().to_string(),
-        }
-    }
-
     /// Writes what the commands of a run printed into one file, for people.
     fn write_log(&self, run: &Run) -> Result<PathBuf, Failure> {
         let path = self.log_path(run);
@@ -355,7 +327,7 @@ impl Daemon {
         Ok(path)
     }
 
-    fn log_path(&self, run: &Run) -> PathBuf {
+    pub(super) fn log_path(&self, run: &Run) -> PathBuf {
         self.store.directory().join("runs").join(format!("{}-{}.log", run.site, run.id))
     }
 

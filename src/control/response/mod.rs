@@ -6,6 +6,7 @@ mod database;
 mod difference;
 mod platform;
 mod retention;
+mod run;
 mod site;
 mod snapshot;
 mod status;
@@ -26,6 +27,7 @@ pub use platform::{
     PlatformAdded, PlatformDetails, PlatformRemoved, PlatformSummary, PlatformVerification, Platforms,
 };
 pub use retention::{Collected, PruneDecision, Pruned};
+pub use run::{RunDetails, RunStep, Runs};
 pub use site::{
     DatabaseInfo, GenerationInfo, GenerationState, MovedFile, SettingValue, SiteCloned, SiteDetails,
     SiteImported, SiteRemoved, SiteSummary, Sites, SkippedFile,
