@@ -274,10 +274,16 @@ impl Execution<'_> {
     }
 
     fn let_go_of_old(&mut self) -> Result<(), Stop> {
+        let from = self.run.from.clone();
+        let has_mode = !self.run.read_only && self.run.restored.is_none();
+        // The application first, so that whoever waits at the web server is not refused by it after all; but where its
+        // database is locked, telling it may need the end of that.
+        let tells_first = has_mode && !self.recipe.locks_database();
+        let told = if tells_first { self.set_mode(StepKind::Hold, &from, false) } else { Ok(()) };
         self.end_hold(self.run.from_hold)?;
         self.run.from_hold = None;
-        let from = self.run.from.clone();
-        if !self.run.read_only && self.run.restored.is_none() {
+        told?;
+        if has_mode && !tells_first {
             self.set_mode(StepKind::Hold, &from, false)?;
         }
         self.run.released = Some(self.engine.operations.now());

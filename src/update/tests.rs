@@ -184,6 +184,15 @@ fn a_kill_anywhere_can_be_resumed_and_aborted() {
 }
 
 #[test]
+fn who_waits_at_the_web_server_is_let_through_to_an_application_that_takes_writes() {
+    let model = Model::new(CHATTY);
+    model.live_checks_fail.set(true);
+    let run = model.attempt(|engine| engine.start(&model.request).unwrap()).unwrap();
+    assert_eq!(run.state, RunState::RolledBack);
+    assert_eq!(*model.let_through.borrow(), [false]);
+}
+
+#[test]
 fn a_site_settled_after_a_kill_takes_writes_again() {
     for recipe in [POLITE, CHATTY] {
         for point in 0..points_of(recipe, |_| {}) {

@@ -82,6 +82,8 @@ pub(super) struct Model {
     pub(super) live_checks_fail: Cell<bool>,
     /// How many pages were asked for, and those that fail by their numbers.
     pub(super) pages_asked: Cell<u32>,
+    /// Whether the application refused writes when the web server let go of those that waited for it.
+    pub(super) let_through: RefCell<Vec<bool>>,
     pub(super) pages_that_fail: RefCell<BTreeSet<u32>>,
     /// The hook that fails.
     pub(super) failing_hook: Cell<Option<(StepKind, Moment)>>,
@@ -130,6 +132,7 @@ impl Model {
             points: Cell::new(0),
             live_checks_fail: Cell::new(false),
             pages_asked: Cell::new(0),
+            let_through: RefCell::default(),
             pages_that_fail: RefCell::default(),
             failing_hook: Cell::new(None),
             events: RefCell::default(),

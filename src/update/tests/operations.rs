@@ -288,7 +288,14 @@ impl Operations for Model {
 
     fn release_writes(&self, hold: HoldId) -> Result<(), Failure> {
         self.point()?;
-        self.world.borrow_mut().holds.remove(&hold.0);
+        let mut world = self.world.borrow_mut();
+        if let Some((of, false)) = world.holds.remove(&hold.0)
+            && world.live[&of.site] == of.number
+        {
+            let refuses = world.generations[&of].database.borrow().read_only_mode;
+            self.let_through.borrow_mut().push(refuses);
+        }
+        drop(world);
         self.point()
     }
 
