@@ -72,6 +72,13 @@ impl Volume {
         let local = node.local();
         if !mode.write && !mode.truncate {
             let mut state = self.lock();
+            // The first time that takes reading it, for which nobody else is to wait.
+            if let (true, Body::Stored(content)) = (past_program, &self.node(&mut state, local)?.body) {
+                let content = *content;
+                drop(state);
+                self.shared.trees.objects.compare_plain(&content)?;
+                state = self.lock();
+            }
             return self.register(&mut state, local, mode, past_program, None);
         }
         let _changing = self.begin_growing()?;

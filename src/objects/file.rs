@@ -283,8 +283,14 @@ impl Objects {
         }
     }
 
-    /// Opens the plain file behind [`FileContent::Plain`] for reading; `None` for every other content. Its bytes are
-    /// not checked against the name: `sitefs verify` does that.
+    /// Compares the plain file behind [`FileContent::Plain`] with its name, unless that was done since the store was opened, or
+    /// takes long. For those who must not be kept waiting by [`Objects::open_plain`], which does the same.
+    pub fn compare_plain(&self, content: &FileContent) -> Result<(), ObjectsError> {
+        self.open_plain(content).map(drop)
+    }
+
+    /// Opens the plain file behind [`FileContent::Plain`] for reading; `None` for every other content. Its bytes were compared
+    /// with the name since the store was opened, but for those of a very long one: `sitefs verify` does that.
     pub fn open_plain(&self, content: &FileContent) -> Result<Option<File>, ObjectsError> {
         match *content {
             FileContent::Plain { id, .. } => Ok(Some(self.plain_file(id)?.0)),
@@ -325,7 +331,7 @@ impl Objects {
     }
 
     fn plain_file(&self, id: ObjectId) -> Result<(File, PathBuf), ObjectsError> {
-        self.plain.open_file(id)?.ok_or(ObjectsError::Missing { id })
+        self.plain.open_compared(id)?.ok_or(ObjectsError::Missing { id })
     }
 }
 

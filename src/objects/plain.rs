@@ -2,9 +2,12 @@
 //!
 //! A new one is written under `plain/new/`; the flush makes its bytes durable, renames it to its name, and makes the
 //! name durable. So a file under its name is whole, and what a crash leaves under `plain/new/` is removed on open.
+//!
+//! Whoever opens one may hand it to the kernel, which compares nothing. So it is compared with its name when it is opened
+//! for the first time since the store was, unless it is longer than [`COMPARED_BYTES_MAX`].
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -21,6 +24,9 @@ use crate::base::files::{self, At};
 /// How much is read or hashed at once, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// The longest file that whoever opens it first waits to be compared for, in bytes: 25 ms, and the time it takes to read.
+const COMPARED_BYTES_MAX: u64 = 64 << 20;
+
 /// How many new files may wait for a flush: each is an open file.
 const WAITING_FILES: usize = 64;
 
@@ -29,6 +35,8 @@ pub(super) struct Plain {
     directory: PathBuf,
     next_name: AtomicU64,
     state: Mutex<State>,
+    /// What was compared with its name, or stored, since the store was opened.
+    compared: Mutex<HashSet<ObjectId>>,
     /// Held by the one thread that makes files durable.
     flushing: Mutex<()>,
 }
@@ -76,6 +84,7 @@ impl Plain {
                 totals_known: true,
                 failed: None,
             }),
+            compared: Mutex::default(),
             flushing: Mutex::new(()),
         };
         let totals = match index.plain_totals() {
@@ -137,6 +146,20 @@ impl Plain {
         self.directory.join(&name[..2]).join(name)
     }
 
+    /// As [`Plain::open_file`]; an error where the content is known not to be the name's.
+    pub(super) fn open_compared(&self, id: ObjectId) -> Result<Option<(File, PathBuf)>, ObjectsError> {
+        let Some((file, path)) = self.open_file(id)? else { return Ok(None) };
+        let size = file.metadata().at("look at", &path)?.len();
+        if size <= COMPARED_BYTES_MAX && !self.compared.lock().contains(&id) {
+            let (found, _) = hash(&files::open(&path)?, &path)?;
+            if found != id {
+                return Err(ObjectsError::Damaged { id, place: path.display().to_string() });
+            }
+            self.compared.lock().insert(id);
+        }
+        Ok(Some((file, path)))
+    }
+
     /// Opens a file for reading; `None` where there is none of this name.
     pub(super) fn open_file(&self, id: ObjectId) -> Result<Option<(File, PathBuf)>, FileError> {
         let path = self.path_of(id);
@@ -171,6 +194,7 @@ impl Plain {
             state.totals_known = false;
         }
         files::remove_file(&self.path_of(id))?;
+        self.compared.lock().remove(&id);
         state.totals = state.totals.minus(usage(size));
         Ok(usage(size))
     }
@@ -190,6 +214,7 @@ impl Plain {
             state.totals_known = false;
         }
         files::rename(&path, &directory.join(id.to_string()))?;
+        self.compared.lock().remove(&id);
         state.totals = state.totals.minus(usage(metadata.len()));
         files::sync_directory(&directory)?;
         Ok(files::sync_parent(&path)?)
@@ -258,6 +283,7 @@ impl Plain {
                 Entry::Occupied(_) => files::remove_file(&new.path)?,
                 Entry::Vacant(vacant) => {
                     vacant.insert(new);
+                    self.compared.lock().insert(id);
                     state.totals = state.totals.plus(usage(size));
                 }
             }

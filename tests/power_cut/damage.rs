@@ -94,12 +94,12 @@ fn a_flipped_bit_is_found_and_named_and_never_served() {
                 found_count += 1;
             }
             Ok(()) => {
-                // The kernel serves them, past the daemon; those that are written to have no checksums.
+                // Files that are written to have no checksums.
                 let (is_plain, is_written) = (kind.contains("plain"), kind.contains("upper"));
                 let wrong = readable(&place, &ledger, u64::MAX).0;
                 let wrong: Vec<_> = wrong.into_iter().filter(|fault| !fault.contains("os error")).collect();
                 assert!(
-                    is_plain || is_written || wrong.is_empty(),
+                    is_written || wrong.is_empty(),
                     "{context}: served wrongly:\n  {}",
                     wrong.join("\n  ")
                 );

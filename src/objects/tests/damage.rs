@@ -125,6 +125,30 @@ fn verify_finds_a_damaged_pack_header_and_plain_file() {
 }
 
 #[test]
+fn a_plain_file_is_compared_when_it_is_opened_first() {
+    let closed = Closed::new();
+    let store = closed.open();
+    let content = store.put_file(&mut &noise(9, 1 << 20)[..], 0).unwrap();
+    let FileContent::Plain { id, .. } = content else { panic!("noise is kept plain") };
+    store.flush().unwrap();
+    let mut byte = [0];
+    let mut read = |store: &Objects| store.read_at(&content, 0, &mut byte);
+    assert_eq!(read(&store).unwrap(), 1);
+    drop(store);
+    let path = closed.directory.path().join("plain").join(&id.to_string()[..2]).join(id.to_string());
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[70_000] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let store = closed.open();
+    let is_damaged = |error| matches!(error, ObjectsError::Damaged { id: found, .. } if found == id);
+    assert!(is_damaged(read(&store).unwrap_err()) && is_damaged(store.open_plain(&content).unwrap_err()));
+    bytes[70_000] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(read(&store).unwrap(), 1);
+    assert!(store.open_plain(&content).unwrap().is_some());
+}
+
+#[test]
 fn verify_tells_how_far_it_is() {
     let closed = Closed::new();
     let store = closed.open();
