@@ -66,8 +66,7 @@ impl Daemon {
         }
         self.spares.lock().insert(site.name.clone(), Spare { key, dump });
         let seconds = begun.elapsed().as_secs_f64();
-        let large = trial.at.large_tables()?.map_or(0, |large| large.extent().1);
-        let share = large as f64 / trial.at.size_bytes()?.max(large).max(1) as f64;
+        let share = trial.at.large_tables()?.map_or(0.0, |large| large.share());
         Ok(seconds * (1.0 - share * (1.0 - AS_FILE_SHARE)))
     }
 

@@ -50,6 +50,11 @@ fn a_copy_whose_large_tables_came_as_files_holds_the_same() {
         panic!("two tables")
     };
     assert_eq!(bytes, large.extent().1);
+    assert!(
+        large.share() > 0.2 && large.share() < 0.8,
+        "half of the rows are in other tables: {}",
+        large.share()
+    );
     let copy = own(&source, "sf_copy");
     let tables = copy.expect(large).unwrap().expect("the server's directory is here");
     let hold = source.hold(WAIT, WAIT * 10).unwrap();

@@ -218,7 +218,8 @@ pub(super) fn tables_with_history(name: &str) -> String {
 /// What decides about copying tables as files, each with what it is. `against`: settings because of which none can be copied (other
 /// servers are handed the statements and would lack the files; the pages in the files are for one database alone; new
 /// tables have no file). `directory`: of the databases. `table`: one whose file another database takes in, its indexes
-/// with it; its name is that of the file, and the definition that a dump has gives it the format that the file has.
+/// with it; its name is that of the file, and the definition that a dump has gives it the format that the file has. `size`: of
+/// every table, with its name, in bytes.
 pub(super) fn tables_as_files(name: &str) -> String {
     format!(
         "SELECT 'against', CONCAT(LOWER(variable_name), '=', variable_value) FROM information_schema.global_variables WHERE \
@@ -229,7 +230,9 @@ pub(super) fn tables_as_files(name: &str) -> String {
          '^((row_format=[a-z]+|(max_rows|min_rows|avg_row_length|key_block_size)=[0-9]+) ?)*$' AND (create_options LIKE \
          '%row_format=%' OR row_format = @@innodb_default_row_format) AND table_name NOT IN (SELECT table_name FROM \
          information_schema.statistics WHERE table_schema = '{name}' AND index_type <> 'BTREE') AND table_name NOT IN (SELECT \
-         table_name FROM information_schema.columns WHERE table_schema = '{name}' AND generation_expression IS NOT NULL);\n"
+         table_name FROM information_schema.columns WHERE table_schema = '{name}' AND generation_expression IS NOT NULL); SELECT \
+         'size', CONCAT(COALESCE(data_length + index_length, 0), ' ', table_name) FROM information_schema.tables WHERE \
+         table_schema = '{name}';\n"
     )
 }
 

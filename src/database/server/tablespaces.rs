@@ -60,6 +60,8 @@ pub struct LargeTables {
     names: Vec<String>,
     /// What their files take, in bytes.
     bytes: u64,
+    /// What the other tables take, as the server estimates it.
+    other_bytes: u64,
 }
 
 /// How much of a database can be copied as files.
@@ -80,6 +82,11 @@ impl LargeTables {
     /// How many there are, and what their files take, in bytes.
     pub fn extent(&self) -> (usize, u64) {
         (self.names.len(), self.bytes)
+    }
+
+    /// How much of the database they are, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.bytes as f64 / (self.bytes + self.other_bytes).max(1) as f64
     }
 }
 
@@ -106,10 +113,12 @@ impl ServerUrl {
             return Ok(Err("that is done with MariaDB alone".to_owned()));
         }
         let (mut settings, mut directory, mut names) = (Vec::new(), PathBuf::new(), Vec::new());
+        let mut sizes = Vec::new();
         for mut row in self.server.query(None, &mariadb::tables_as_files(&self.name))? {
             match (row.pop(), row.pop().as_deref()) {
                 (Some(setting), Some("against")) => settings.push(setting),
                 (Some(path), Some("directory")) => directory = PathBuf::from(path),
+                (Some(size), Some("size")) => sizes.push(size),
                 (Some(name), _) => names.push(name),
                 (None, _) => {}
             }
@@ -138,8 +147,11 @@ impl ServerUrl {
         }
         large.sort_unstable_by(|one, other| other.cmp(one));
         let bytes = large.iter().map(|(bytes, _)| bytes).sum();
-        let names = large.into_iter().map(|(_, name)| name).collect();
-        Ok(Ok(LargeTables { source: self.clone(), directory, owner, names, bytes }))
+        let names: Vec<String> = large.into_iter().map(|(_, name)| name).collect();
+        let others = sizes.iter().filter_map(|size| size.split_once(' '));
+        let others = others.filter(|(_, name)| !names.iter().any(|large| large == name));
+        let other_bytes = others.filter_map(|(bytes, _)| bytes.parse::<u64>().ok()).sum();
+        Ok(Ok(LargeTables { source: self.clone(), directory, owner, names, bytes, other_bytes }))
     }
 }
 
