@@ -24,7 +24,7 @@ use crate::base::files::{self, At};
 /// How much is read or hashed at once, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// The longest file that whoever opens it first waits to be compared for, in bytes: 25 ms, and the time it takes to read.
+/// The longest file that whoever opens it first waits to be compared for, in bytes.
 const COMPARED_BYTES_MAX: u64 = 64 << 20;
 
 /// How many new files may wait for a flush: each is an open file.
@@ -149,8 +149,8 @@ impl Plain {
     /// As [`Plain::open_file`]; an error where the content is known not to be the name's.
     pub(super) fn open_compared(&self, id: ObjectId) -> Result<Option<(File, PathBuf)>, ObjectsError> {
         let Some((file, path)) = self.open_file(id)? else { return Ok(None) };
-        let size = file.metadata().at("look at", &path)?.len();
-        if size <= COMPARED_BYTES_MAX && !self.compared.lock().contains(&id) {
+        let is_compared = self.compared.lock().contains(&id);
+        if !is_compared && file.metadata().at("look at", &path)?.len() <= COMPARED_BYTES_MAX {
             let (found, _) = hash(&files::open(&path)?, &path)?;
             if found != id {
                 return Err(ObjectsError::Damaged { id, place: path.display().to_string() });

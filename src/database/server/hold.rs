@@ -14,7 +14,7 @@ use crate::base::process::{Conversation, ProcessError};
 use crate::database::{DatabaseError, Problem};
 
 /// How much longer than for the locks an answer is waited for.
-const MARGIN: Duration = Duration::from_secs(10);
+pub(super) const MARGIN: Duration = Duration::from_secs(10);
 
 /// How often the tables are listed again because new ones came while the locks were waited for.
 const ATTEMPTS: usize = 5;

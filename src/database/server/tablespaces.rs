@@ -2,7 +2,7 @@
 //!
 //! InnoDB keeps a table and its indexes in a file, and takes in such a file that was written for another database
 //! (<https://mariadb.com/kb/en/innodb-file-per-table-tablespaces/>, "transportable tablespaces"). Reading the rows of a large
-//! table anew and making its indexes takes seven times as long (`docs/decisions/databases-on-servers.md`). So a copy that
+//! table anew and making its indexes takes many times as long (`docs/decisions/databases-on-servers.md`). So a copy that
 //! writers wait for is made in three steps:
 //!
 //! 1. [`ServerUrl::large_tables`] says which, and [`ServerDatabase::expect`] makes the database with their definitions alone;
@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::hold::MARGIN;
 use super::load::connections;
 use super::{STATEMENT_TIME_MAX, ServerDatabase, ServerUrl, mariadb};
 use crate::base::accounts::User;
@@ -37,9 +38,6 @@ use crate::database::{DatabaseError, Engine, Summary};
 
 /// Tables with smaller files are read as rows: a file takes the server a few flushes whatever its length.
 const FILE_BYTES_MIN: u64 = 4 << 20;
-
-/// How much longer than for the locks an answer is waited for.
-const MARGIN: Duration = Duration::from_secs(10);
 
 /// A database that was made with the definitions of large tables, whose rows are to come as files.
 pub struct Tablespaces {
