@@ -13,10 +13,16 @@ use crate::machines::done;
 /// The engine, and the statements that filled it.
 type Kind = (bool, &'static str);
 
+/// Where it is, and whether it has been made.
+struct Template {
+    directory: PathBuf,
+    made: OnceLock<()>,
+}
+
 /// The directory of all templates; the keeper removes it when this process ends, however it ends.
 struct Templates {
     directory: PathBuf,
-    made: Mutex<HashMap<Kind, Arc<OnceLock<PathBuf>>>>,
+    made: Mutex<HashMap<Kind, Arc<Template>>>,
     _keeper: Child,
 }
 
@@ -34,13 +40,11 @@ static TEMPLATES: LazyLock<Templates> = LazyLock::new(|| {
 pub(crate) fn copy(kind: Kind, to: &Path, make: impl FnOnce(&Path)) {
     let templates = &*TEMPLATES;
     let mut made = templates.made.lock().unwrap();
-    let number = made.len();
-    let slot = made.entry(kind).or_default().clone();
+    let directory = templates.directory.join(made.len().to_string());
+    let template =
+        made.entry(kind).or_insert_with(|| Arc::new(Template { directory, made: OnceLock::new() }));
+    let template = Arc::clone(template);
     drop(made);
-    let template = slot.get_or_init(|| {
-        let directory = templates.directory.join(number.to_string());
-        make(&directory);
-        directory
-    });
-    done(Command::new("cp").args(["--archive", "--no-target-directory"]).arg(template).arg(to));
+    template.made.get_or_init(|| make(&template.directory));
+    done(Command::new("cp").args(["--archive", "--no-target-directory"]).arg(&template.directory).arg(to));
 }
