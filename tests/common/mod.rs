@@ -21,7 +21,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -49,8 +49,12 @@ macro_rules! both_ways {
 }
 pub(crate) use both_ways;
 
-/// After this long a test hangs: the serving process is killed, which ends every call that waits for it.
+/// After this long in which the serving process neither did what it was told nor ran at all, a test hangs: the process is
+/// killed, which ends every call that waits for it. On a busy machine everything takes longer, and nothing hangs.
 const HANG: Duration = Duration::from_secs(90);
+
+/// After so many times that long without an answer it hangs although it runs.
+const HANGS_RUNNING: u128 = 10;
 
 /// How often it is looked at whether a test has ended.
 const LOOK: Duration = Duration::from_millis(50);
@@ -58,6 +62,15 @@ const LOOK: Duration = Duration::from_millis(50);
 const RUNNING: u8 = 0;
 const HUNG: u8 = 1;
 const FINISHED: u8 = 2;
+
+/// What the guard of a test knows of it.
+struct Watched {
+    state: AtomicU8,
+    /// The serving process.
+    process: AtomicU32,
+    /// How often that has done what it was told.
+    answers: AtomicU32,
+}
 
 const DIRECTORY: &str = "SITEFS_TEST_DIRECTORY";
 const EXTENDED_ATTRIBUTES: &str = "SITEFS_TEST_EXTENDED_ATTRIBUTES";
@@ -71,7 +84,7 @@ pub struct Served {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
-    watched: Arc<AtomicU8>,
+    watched: Arc<Watched>,
 }
 
 impl Served {
@@ -94,8 +107,10 @@ impl Served {
         fs::set_permissions(directory.path(), open).unwrap();
         fill(&directory.path().join("content"));
         let (child, input, output) = spawn(directory.path(), options);
-        let watched = Arc::new(AtomicU8::new(RUNNING));
-        watch(child.id(), Arc::clone(&watched));
+        let process = AtomicU32::new(child.id());
+        let watched =
+            Arc::new(Watched { state: AtomicU8::new(RUNNING), process, answers: AtomicU32::new(0) });
+        watch(Arc::clone(&watched));
         let mut served = Served { directory, options, child, input, output, watched };
         served.await_line("serving");
         served
@@ -104,7 +119,7 @@ impl Served {
     /// Serves again after [`Served::kill`] or [`Served::stop`].
     pub fn start_again(&mut self) {
         (self.child, self.input, self.output) = spawn(self.directory.path(), self.options);
-        watch(self.child.id(), Arc::clone(&self.watched));
+        self.watched.process.store(self.child.id(), Ordering::SeqCst);
         self.await_line("serving");
     }
 
@@ -165,6 +180,7 @@ impl Served {
             let length = self.output.read_line(&mut line).unwrap();
             assert!(length > 0, "the serving process ended");
         }
+        self.watched.answers.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -180,7 +196,7 @@ impl Drop for Served {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        let hung = self.watched.swap(FINISHED, Ordering::SeqCst) == HUNG;
+        let hung = self.watched.state.swap(FINISHED, Ordering::SeqCst) == HUNG;
         unmount_below(self.directory.path());
         assert!(!hung || std::thread::panicking(), "the test hung");
     }
@@ -218,18 +234,35 @@ fn signal(process: u32, signal: Signal) {
     let _ = rustix::process::kill_process(Pid::from_raw(process.cast_signed()).unwrap(), signal);
 }
 
-fn watch(process: u32, watched: Arc<AtomicU8>) {
+/// How long all threads of a process have run, in units of the system.
+fn time_run(process: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before may have blanks. By itself, and for it by the kernel.
+    let (_, fields) = text.rsplit_once(')')?;
+    let times = fields.split(' ').skip(12).take(2).map(str::parse::<u64>);
+    times.sum::<Result<_, _>>().ok()
+}
+
+fn watch(watched: Arc<Watched>) {
     std::thread::spawn(move || {
         // Looks are counted, not time: while this process is stopped or the machine is suspended, nothing hangs.
-        for _ in 0..HANG.as_millis() / LOOK.as_millis() {
-            if watched.load(Ordering::SeqCst) != RUNNING {
+        let looks_max = HANG.as_millis() / LOOK.as_millis();
+        let (mut idle, mut unanswered) = (0, 0);
+        let (mut answers, mut ran) = (0, None);
+        while idle < looks_max && unanswered < HANGS_RUNNING * looks_max {
+            if watched.state.load(Ordering::SeqCst) != RUNNING {
                 return;
             }
             std::thread::sleep(LOOK);
+            let before = (answers, ran);
+            answers = watched.answers.load(Ordering::SeqCst);
+            ran = time_run(watched.process.load(Ordering::SeqCst));
+            unanswered = if answers == before.0 { unanswered + 1 } else { 0 };
+            idle = if (answers, ran) == before { idle + 1 } else { 0 };
         }
         eprintln!("the test hangs: killing the serving process");
-        watched.store(HUNG, Ordering::SeqCst);
-        signal(process, Signal::KILL);
+        watched.state.store(HUNG, Ordering::SeqCst);
+        signal(watched.process.load(Ordering::SeqCst), Signal::KILL);
     });
 }
 
