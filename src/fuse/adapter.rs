@@ -12,12 +12,11 @@ use fuser::{
     ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
     ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use rustix::fs::OFlags;
 
 use super::backings::Backings;
 use super::follow::Follow;
 use super::invalidator::Invalidator;
-use super::opening::Opened;
+use super::opening::{Opened, past_program_flags};
 use super::reply::{self, GENERATION, Reply, answer, answer_found};
 use super::session::{SessionOptions, TTL, configure};
 use super::{convert, listing};
@@ -212,8 +211,7 @@ impl Filesystem for Adapter {
         });
         match result {
             Ok(Opened { handle, backing: Some(id) }) => {
-                // Without KEEP_CACHE, which the kernel does not take here: it drops the pages of earlier opens.
-                reply.opened_passthrough(FileHandle(handle.0), FopenFlags::empty(), &id);
+                reply.opened_passthrough(FileHandle(handle.0), past_program_flags(flags), &id);
             }
             Ok(Opened { handle, backing: None }) => {
                 reply.opened(FileHandle(handle.0), FopenFlags::FOPEN_KEEP_CACHE);
@@ -248,7 +246,8 @@ impl Filesystem for Adapter {
         match result {
             Ok((found, Opened { handle, backing: Some(id) })) => {
                 let (found, handle) = (convert::attributes(&found), FileHandle(handle.0));
-                reply.created_passthrough(&TTL, &found, GENERATION, handle, FopenFlags::empty(), &id);
+                let flags = past_program_flags(OpenFlags(flags));
+                reply.created_passthrough(&TTL, &found, GENERATION, handle, flags, &id);
             }
             Ok((found, Opened { handle, backing: None })) => {
                 let (found, handle) = (convert::attributes(&found), FileHandle(handle.0));
@@ -283,19 +282,18 @@ impl Filesystem for Adapter {
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        flags: OpenFlags,
+        _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         self.follow.note(request.pid());
-        // What comes from a mapping has its place, and any handle of the file.
-        let from_mapping = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let append = convert::has(flags, OFlags::APPEND) && !from_mapping;
+        // Who appends is given the end by the kernel, which lets one write at a time and knows the size; and the handle
+        // may say that it appends where this write does not (RWF_NOAPPEND).
         reply.with("write", node, |node| {
             if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
                 self.clear_privileges(request, node, 0);
             }
-            self.filesystem.write(node, Handle(handle.0), offset, data, append)
+            self.filesystem.write(node, Handle(handle.0), offset, data)
         });
     }
 

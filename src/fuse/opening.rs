@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use fuser::{BackingId, OpenFlags, Request};
+use fuser::{BackingId, FopenFlags, OpenFlags, Request};
 use rustix::fs::OFlags;
 
 use super::adapter::Adapter;
@@ -23,6 +23,16 @@ pub(super) struct Opened {
     pub(super) handle: Handle,
     /// Served by the kernel, past this program.
     pub(super) backing: Option<Arc<BackingId>>,
+}
+
+/// How the kernel is to serve a file past this program. Without KEEP_CACHE, which it does not take here: it drops the pages
+/// of earlier opens.
+///
+/// What is opened with `O_DIRECT` is read and written by this program all the same, but for mappings: the kernel goes on
+/// asking the other file for direct transfers after the flag was taken away, and `dd oflag=direct` takes it away for a
+/// last block that is not whole.
+pub(super) fn past_program_flags(flags: OpenFlags) -> FopenFlags {
+    if convert::has(flags, OFlags::DIRECT) { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() }
 }
 
 impl Adapter {

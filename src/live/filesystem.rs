@@ -307,15 +307,8 @@ impl FileSystem {
     }
 
     /// As [`Volume::write`].
-    pub fn write(
-        &self,
-        node: NodeId,
-        handle: Handle,
-        offset: u64,
-        data: &[u8],
-        append: bool,
-    ) -> Result<usize, LiveError> {
-        self.changing(node)?.volume.write(handle, offset, data, append)
+    pub fn write(&self, node: NodeId, handle: Handle, offset: u64, data: &[u8]) -> Result<usize, LiveError> {
+        self.changing(node)?.volume.write(handle, offset, data)
     }
 
     /// As [`Volume::clear_privileges`].

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{FallocateFlags, SeekFrom};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::io::Errno;
 
 use super::commit::Ticket;
 use super::filesystem::{OpenedFile, Served};
@@ -199,10 +199,10 @@ impl Volume {
         if open.read { self.bytes(&mut state, open.node) } else { Err(LiveError::BadHandle) }
     }
 
-    /// Writes at `offset` (at the end when `append`); returns how many bytes: all of them, unless the disk is full
-    /// after some, or the file as large as files get.
-    pub fn write(&self, handle: Handle, offset: u64, data: &[u8], append: bool) -> Result<usize, LiveError> {
-        let data = if append { data } else { &data[..room(offset, data.len() as u64)? as usize] };
+    /// Writes at `offset`; returns how many bytes: all of them, unless the disk is full after some, or the file as large
+    /// as files get. Where the end is, for who appends, is known to whoever lets one write at a time.
+    pub fn write(&self, handle: Handle, offset: u64, data: &[u8]) -> Result<usize, LiveError> {
+        let data = &data[..room(offset, data.len() as u64)? as usize];
         let _changing = self.begin_unchecked();
         let file = {
             let mut state = self.lock();
@@ -212,14 +212,7 @@ impl Volume {
         };
         let mut done = 0;
         while done < data.len() {
-            let rest = &data[done..];
-            let result = if append {
-                let end = [io::IoSlice::new(rest)];
-                rustix::io::pwritev2(&*file, &end, 0, ReadWriteFlags::APPEND).map_err(io::Error::from)
-            } else {
-                file.write_at(rest, offset + done as u64)
-            };
-            match result {
+            match file.write_at(&data[done..], offset + done as u64) {
                 Ok(count) => done += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) if done > 0 => break,

@@ -105,7 +105,7 @@ pub(super) fn put(volume: &Volume, parent: NodeId, name: &str, content: &[u8]) -
         Err(error) => panic!("{error}"),
     };
     let handle = volume.open(id, TRUNCATE, false).unwrap().handle;
-    assert_eq!(volume.write(handle, 0, content, false).unwrap(), content.len());
+    assert_eq!(volume.write(handle, 0, content).unwrap(), content.len());
     volume.release(handle).unwrap();
     id
 }

@@ -110,7 +110,7 @@ mod tests {
         let handle = volume.open(open, WRITE, false).unwrap().handle;
         volume.sync_contents().unwrap();
         assert_eq!(unsynced(&volume), 1, "what is open may be written after the sync");
-        volume.write(handle, 0, b"more", false).unwrap();
+        volume.write(handle, 0, b"more").unwrap();
         volume.release(handle).unwrap();
         volume.sync_contents().unwrap();
         assert_eq!(unsynced(&volume), 0);

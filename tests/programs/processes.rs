@@ -1,6 +1,7 @@
 //! Several processes on one file: locks, mappings, appending.
 
 use std::fs;
+use std::path::Path;
 
 use crate::common::Served;
 use crate::{both_ways, python};
@@ -10,6 +11,7 @@ both_ways!(
     a_mapping_is_shared_between_processes,
     what_is_written_through_a_mapping_is_in_no_hole,
     nothing_appended_is_lost_or_torn,
+    an_open_file_may_be_told_to_transfer_otherwise,
 );
 
 /// `fork`s `other`, which says over a pipe when it is ready.
@@ -155,4 +157,51 @@ assert all(os.waitpid(process, 0)[1] == 0 for process in children)
         next[child] += 1;
     }
     assert_eq!(next, [500; 4]);
+}
+
+/// By `fcntl`, or for one write alone.
+fn an_open_file_may_be_told_to_transfer_otherwise(passthrough: bool) {
+    let served = Served::start(passthrough);
+    let script = r"
+import errno, fcntl, mmap, os, subprocess, sys
+block = mmap.mmap(-1, 4096)
+block[:] = b'd' * 4096
+direct = os.open('file', os.O_RDWR | os.O_CREAT | os.O_DIRECT)
+beside = os.open('file', os.O_RDWR)
+for number in range(3):
+    assert os.pwritev(direct, [block], number * 4096) == 4096
+    assert os.pread(beside, 4096, number * 4096) == block[:]
+mapping = mmap.mmap(direct, 3 * 4096)
+mapping[0:1] = b'm'
+os.pwrite(beside, b'b', 1)
+assert os.preadv(direct, [block], 0) == 4096 and block[:4] == b'mbdd', block[:4]
+# dd does so for a last block that is not whole.
+fcntl.fcntl(direct, fcntl.F_SETFL, 0)
+assert os.pwrite(direct, b'odd', 4097) == 3
+assert os.pread(direct, 5, 4096) == os.pread(beside, 5, 4096) == mapping[4096:4101] == b'doddd'
+os.fsync(direct)
+assert os.fstat(direct).st_size == os.stat('file').st_size == 3 * 4096
+open('source', 'wb').write(b'x' * 10001)
+for options in ['oflag=direct', 'iflag=direct', 'oflag=direct,append conv=notrunc']:
+    subprocess.run(['dd', 'if=source', 'of=copy', 'bs=4096', 'status=none', *options.split()], check=True)
+    assert open('copy', 'rb').read() == b'x' * (20002 if 'append' in options else 10001), options
+
+log = os.open('log', os.O_RDWR | os.O_CREAT | os.O_APPEND)
+os.write(log, b'first ')
+os.write(log, b'second')
+RWF_NOAPPEND = 0x20
+try:
+    assert os.pwritev(log, [b'F'], 0, RWF_NOAPPEND) == 1
+    # Past the program, the kernel appends all the same.
+    past = sys.argv[1] == 'past'
+    assert open('log', 'rb').read() in [b'First second'] + [b'first secondF'] * past
+except OSError as error:
+    # Before Linux 6.9 there is none.
+    assert error.errno == errno.EOPNOTSUPP, error
+os.ftruncate(log, 5)
+os.write(log, b'!')
+assert open('log', 'rb').read() in (b'First!', b'first!')
+";
+    let how = if passthrough { "past" } else { "by" };
+    python(script, &served.work(), &[Path::new(how)]);
 }

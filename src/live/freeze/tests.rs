@@ -43,11 +43,11 @@ fn what_changes_after_the_instant_is_not_in_the_tree_and_is_in_the_next() {
     put(&volume, root, "replaced", b"old");
     let reader = volume.open(written, READ, false).unwrap().handle;
     let writer = volume.open(open, WRITE, false).unwrap().handle;
-    volume.write(writer, 0, b"OLD", false).unwrap();
+    volume.write(writer, 0, b"OLD").unwrap();
 
     let mut plan = collect(&volume);
     put(&volume, root, "written", b"new!");
-    volume.write(writer, 0, b"new", false).unwrap();
+    volume.write(writer, 0, b"new").unwrap();
     volume.unlink(root, b"unlinked").unwrap();
     put(&volume, root, "other", b"new");
     volume.rename(root, b"other", root, b"replaced", crate::live::RenameMode::Replace).unwrap();

@@ -43,7 +43,7 @@ fn a_crash_loses_what_was_not_synced_and_nothing_else() {
     volume.sync_volume().unwrap();
     let handle = volume.open(kept, WRITE, false).unwrap().handle;
     volume.sync_volume().unwrap();
-    volume.write(handle, 3, b" two", false).unwrap();
+    volume.write(handle, 3, b" two").unwrap();
     let modified = volume.attributes(kept).unwrap().modified;
     put(&volume, root, "lost", b"x");
     drop(volume);
@@ -102,7 +102,7 @@ fn an_unlinked_open_file_lives_until_it_is_closed() {
     assert!(matches!(volume.lookup(root, b"a"), Err(LiveError::NotFound)));
     volume.sync_volume().unwrap();
     assert_eq!(volume.attributes(id).unwrap().link_count, 0);
-    volume.write(handle, 4, b"!", false).unwrap();
+    volume.write(handle, 4, b"!").unwrap();
     let mut bytes = [0; 8];
     assert_eq!(volume.read(handle, 0, &mut bytes).unwrap(), 5);
     volume.forget(id);
@@ -217,25 +217,6 @@ fn a_rename_may_leave_a_whiteout() {
 }
 
 #[test]
-fn appends_by_several_handles_all_arrive() {
-    let store = Store::new();
-    let volume = store.volume();
-    let id = put(&volume, volume.root(), "log", b"");
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                let handle = volume.open(id, WRITE, false).unwrap().handle;
-                for _ in 0..100 {
-                    assert_eq!(volume.write(handle, 0, b"line\n", true).unwrap(), 5);
-                }
-                volume.release(handle).unwrap();
-            });
-        }
-    });
-    assert_eq!(content(&volume, id), b"line\n".repeat(400));
-}
-
-#[test]
 fn set_user_id_goes_with_a_change_and_set_group_id_directories_pass_their_group_on() {
     let store = Store::new();
     let volume = store.volume();
@@ -251,7 +232,7 @@ fn set_user_id_goes_with_a_change_and_set_group_id_directories_pass_their_group_
     assert_eq!(set(&SetAttributes { size: Some(0), ..SetAttributes::default() }), 0o6755, "root may cut");
     set(&mode(0o6745));
     let handle = volume.open(id, WRITE, false).unwrap().handle;
-    volume.write(handle, 0, b"y", false).unwrap();
+    volume.write(handle, 0, b"y").unwrap();
     volume.release(handle).unwrap();
     assert_eq!(volume.attributes(id).unwrap().mode, 0o6745, "root may write and leave them");
     let clear = |in_group| volume.clear_privileges(id, 0, |_| in_group).unwrap();
@@ -276,7 +257,7 @@ fn times_set_by_hand_stay_while_the_file_is_open_and_after() {
     let volume = store.volume();
     let id = put(&volume, volume.root(), "a", b"x");
     let handle = volume.open(id, WRITE, false).unwrap().handle;
-    volume.write(handle, 0, b"y", false).unwrap();
+    volume.write(handle, 0, b"y").unwrap();
     let time = Timestamp::from_parts(1_000_000_000, 123_456_789);
     let changes = SetAttributes {
         modified: Some(TimeChange::To(time)),
@@ -347,7 +328,7 @@ fn a_discarded_volume_leaves_nothing_and_its_open_files_go_on() {
     let handle = volume.open(id, WRITE, false).unwrap().handle;
     put(&volume, root, "b", b"y");
     store.volumes().discard(NUMBER).unwrap();
-    volume.write(handle, 0, b"z", false).unwrap();
+    volume.write(handle, 0, b"z").unwrap();
     let mut byte = [0];
     volume.read(handle, 0, &mut byte).unwrap();
     assert_eq!(byte, *b"z");

@@ -81,7 +81,7 @@ fn a_copy_that_was_written_to_is_a_file_of_its_own() {
     let touches: [(Touch, &str); 5] = [
         (
             |case| {
-                case.volume.write(case.opened.handle, 0, b"S", false).unwrap();
+                case.volume.write(case.opened.handle, 0, b"S").unwrap();
             },
             "Some bytes",
         ),
@@ -104,7 +104,7 @@ fn a_copy_that_was_written_to_is_a_file_of_its_own() {
             |case| match &case.opened.served {
                 Served::Backing(file) => file.write_all_at(b"S", 0).unwrap(),
                 Served::Program => {
-                    case.volume.write(case.opened.handle, 0, b"S", false).unwrap();
+                    case.volume.write(case.opened.handle, 0, b"S").unwrap();
                 }
             },
             "Some bytes",
@@ -137,7 +137,7 @@ fn what_is_not_a_whole_copy_or_can_be_mapped_is_a_file_of_its_own() {
     shared.volume.release(other).unwrap();
     assert_eq!(shared.close(b"some bytes"), 1);
     let longer = case(b"some bytes", WRITE_ONLY, false);
-    longer.volume.write(longer.opened.handle, 0, b"before and after", false).unwrap();
+    longer.volume.write(longer.opened.handle, 0, b"before and after").unwrap();
     longer.copy(10);
     assert_eq!(longer.close(b"some bytes after"), 1);
 }

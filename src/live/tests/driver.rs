@@ -137,16 +137,13 @@ impl Driver {
         let Some(open) = self.handles.get(at % self.handles.len().max(1)) else { return };
         let (id, handle, size) = (open.id, open.handle, self.model.nodes[&open.id].content().unwrap().len());
         if !open.write {
-            assert!(matches!(self.volume().write(handle, 0, data, false), Err(LiveError::BadHandle)));
+            assert!(matches!(self.volume().write(handle, 0, data), Err(LiveError::BadHandle)));
             return;
         }
         let offset = if append { size } else { offset };
         match &open.backing {
             Some(file) => file.write_all_at(data, offset as u64).unwrap(),
-            None => {
-                let told = if append { 0 } else { offset as u64 };
-                assert_eq!(self.volume().write(handle, told, data, append).unwrap(), data.len());
-            }
+            None => assert_eq!(self.volume().write(handle, offset as u64, data).unwrap(), data.len()),
         }
         self.model.write(id, offset, data);
         self.read_handles(id);

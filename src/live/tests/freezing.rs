@@ -51,8 +51,8 @@ fn freezes_beside_writers_are_states_that_existed() {
             let a = one.open(first, WRITE, false).unwrap().handle;
             let b = two.open(second, WRITE, false).unwrap().handle;
             for round in 0..rounds {
-                one.write(a, 0, b"x", true).unwrap();
-                two.write(b, 0, b"x", true).unwrap();
+                one.write(a, round, b"x").unwrap();
+                two.write(b, round, b"x").unwrap();
                 put(&one, one.root(), &format!("file {round}"), b"content");
             }
             one.release(a).unwrap();

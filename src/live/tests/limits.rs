@@ -84,17 +84,16 @@ fn what_is_too_large_for_a_file_is_refused_and_changes_nothing() {
     let handle = volume.open(id, WRITE, false).unwrap().handle;
     let source = volume.open(from, READ, false).unwrap().handle;
     for offset in [FILE_BYTES_MAX, u64::MAX] {
-        assert!(matches!(volume.write(handle, offset, b"x", false), Err(LiveError::TooLarge)));
+        assert!(matches!(volume.write(handle, offset, b"x"), Err(LiveError::TooLarge)));
         let copied = volume.copy_range(handle, offset, &volume, source, 0, 1);
         assert!(matches!(copied, Err(LiveError::TooLarge)));
     }
     assert!(matches!(volume.allocate(handle, FILE_BYTES_MAX, 1, 0), Err(LiveError::TooLarge)));
     assert!(matches!(volume.allocate(handle, 0, u64::MAX, 1), Err(LiveError::TooLarge)));
-    assert_eq!(volume.write(handle, u64::MAX, b"", false).unwrap(), 0);
-    assert_eq!(volume.write(handle, u64::MAX, b"!", true).unwrap(), 1, "what is appended has its place");
+    assert_eq!(volume.write(handle, u64::MAX, b"").unwrap(), 0);
     volume.release(handle).unwrap();
     volume.release(source).unwrap();
-    assert_eq!(content(&volume, id), b"content!");
+    assert_eq!(content(&volume, id), b"content");
 }
 
 /// A small file system; unmounted when it goes.
@@ -134,7 +133,7 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
     let part = noise(1 << 20);
     let mut size = 0;
     let error = loop {
-        match volume.write(handle, size, &part, false) {
+        match volume.write(handle, size, &part) {
             Ok(count) => size += count as u64,
             Err(error) => break error,
         }
