@@ -22,6 +22,9 @@ const STEPS: usize = 8;
 /// How often a step must succeed, one amount after the other, until no more is tried.
 const SUCCESSES: u32 = 4;
 
+/// How much more is left free after a command has foreseen that there is too little and done nothing.
+const FORESEEN_GROWTH_BYTES: u64 = 4 << 20;
+
 /// After so many amounts everything is verified, and space is reclaimed.
 const CHECK_EACH: u64 = 16;
 const COLLECT_EACH: u64 = 16;
@@ -100,6 +103,10 @@ fn each_allocation_of_a_step_may_fail_and_nothing_is_lost() {
     let steps = Step::OFTEN.into_iter().map(|(step, _)| step).filter(|step| *step != Step::Rest);
     let mut cases: Vec<(Step, Scarce)> =
         steps.flat_map(|step| [(step, Scarce::Bytes), (step, Scarce::Inodes)]).collect();
+    // One of them alone, by its name.
+    if let Ok(only) = std::env::var("SITEFS_TEST_FULL_STEP") {
+        cases.retain(|(step, _)| format!("{step:?}") == only);
+    }
     while growth == 0 && cases.len() > SAMPLES {
         cases.swap_remove(numbers.below(cases.len() as u64) as usize);
     }
@@ -159,14 +166,17 @@ fn fail_each_allocation(step: Step, scarce: Scarce, first: u64, growth: u64, num
         if errors.is_empty() {
             successes += 1;
         } else {
-            (successes, enough) = (0, keep_free + growth);
+            (successes, enough) = (0, keep_free);
             refused += 1;
         }
         if growth == 0 {
             eprintln!("{context}: {}", if errors.is_empty() { "done" } else { "refused" });
             break;
         }
-        keep_free += growth;
+        // Nothing was allocated, so there is nothing between this amount and one that may do.
+        let is_foreseen =
+            matches!(scarce, Scarce::Bytes) && errors.iter().any(|error| error.contains("may need"));
+        keep_free += if is_foreseen { growth.max(FORESEEN_GROWTH_BYTES) } else { growth };
     }
     let faults = workload.faults(numbers);
     assert!(faults.is_empty(), "{step:?}, {scarce:?}, at the end:\n  {}", faults.join("\n  "));
@@ -174,7 +184,7 @@ fn fail_each_allocation(step: Step, scarce: Scarce, first: u64, growth: u64, num
     place.unmount();
     disk.unmount();
     if growth > 0 {
-        eprintln!("{step:?}: {tried} amounts of {scarce:?}, refused {refused} times, never from {enough} on");
+        eprintln!("{step:?}: {tried} amounts of {scarce:?}, refused {refused} times, never above {enough}");
     }
     refused
 }

@@ -185,6 +185,11 @@ impl Place {
     }
 
     pub(crate) fn serve(&self) -> Result<(), String> {
+        // The log is not on the store's disk: that may be full, or taken away before anybody reads what is wrong.
+        let log = self.path("disk/store/daemon.log");
+        if log.parent().is_some_and(Path::exists) && fs::symlink_metadata(&log).is_err() {
+            let _ = std::os::unix::fs::symlink(self.path("daemon.log"), &log);
+        }
         let served = self.sitefs(&["serve"]).answer()?;
         self.daemon.set(Pid::from_raw(i32::try_from(served["pid"].as_i64().unwrap()).unwrap()));
         self.wait_until_settled()
@@ -253,7 +258,7 @@ impl Place {
 
     /// The end of the daemon's log.
     pub(crate) fn log(&self) -> String {
-        let log = fs::read_to_string(self.path("disk/store/daemon.log")).unwrap_or_default();
+        let log = fs::read_to_string(self.path("daemon.log")).unwrap_or_default();
         let last: Vec<&str> = log.lines().rev().take(40).collect();
         last.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
@@ -316,7 +321,7 @@ pub(crate) fn sqlite_with(
     statement: &str,
 ) -> Result<String, String> {
     let mut child = Command::new("timeout")
-        .args(["--signal=KILL", "60", "sqlite3", "-bail", "-cmd", ".timeout 20000"])
+        .args(["--signal=KILL", &LIMIT.as_secs().to_string(), "sqlite3", "-bail", "-cmd", ".timeout 20000"])
         .arg(database)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
