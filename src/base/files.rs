@@ -37,14 +37,22 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
     }
 }
 
+/// How a file is opened. What should be a file and is a named pipe is opened at once, without waiting for whoever has its
+/// other end; of a file, this changes nothing.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    options
+}
+
 /// Opens a file for reading.
 pub fn open(path: &Path) -> Result<File, FileError> {
-    File::open(path).at("open", path)
+    options().read(true).open(path).at("open", path)
 }
 
 /// Opens an existing file for reading and writing.
 pub fn open_read_write(path: &Path) -> Result<File, FileError> {
-    OpenOptions::new().read(true).write(true).open(path).at("open", path)
+    options().read(true).write(true).open(path).at("open", path)
 }
 
 /// Has `length` bytes of a file from `offset` read in the background. Advice: nothing depends on it.
@@ -63,14 +71,7 @@ pub fn create_new(path: &Path) -> Result<File, FileError> {
 
 /// Opens a file for reading and writing, creating it, readable by its owner only, where it is missing.
 pub fn open_or_create(path: &Path) -> Result<File, FileError> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .at("open", path)
+    options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).at("open", path)
 }
 
 /// The whole content of a file.

@@ -1,7 +1,7 @@
 //! Whether what a volume's overlay says can be read, and what it refers to is there.
 //!
-//! Upper files have no checksums: they are files being written, also past this program. That one is missing, or longer or
-//! shorter than it was left, shows; that its bytes have changed does not, until a freeze makes objects of them.
+//! Upper files have no checksums: they are files being written, also past this program. That one is missing, cannot be read,
+//! or is longer or shorter than it was left, shows; that its bytes have changed does not, until a freeze makes objects of them.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::node::{Body, Home, Node, ROOT};
 use super::rows::{self, Slot, VolumeRow};
-use super::{LiveError, Volume};
+use super::{LiveError, Volume, upper};
 use crate::trees::{Audit, Finding, Totals, TreeId};
 
 impl Volume {
@@ -32,7 +32,10 @@ impl Volume {
                     Body::Upper(upper) => {
                         if let Some(what) = self.upper_problem(number, upper.number)? {
                             let upper = self.shared.uppers.path(self.number, upper.number);
-                            let reason = format!("its content, {}, {what}", upper.display());
+                            let upper = upper.display();
+                            let reason = format!(
+                                "its content, {upper}, {what}; remove it or bring it back from a snapshot"
+                            );
                             each(Finding { path: path(&node), object: None, reason });
                         }
                     }
@@ -51,7 +54,7 @@ impl Volume {
         self.audit_rows(each)
     }
 
-    /// What is wrong with the upper file of a node.
+    /// What is wrong with the upper file of a node. Every byte of it is read, as of everything else in the store.
     fn upper_problem(&self, local: u64, number: u64) -> Result<Option<String>, LiveError> {
         let mut state = self.state.lock();
         // A freeze may have let go of it meanwhile.
@@ -63,15 +66,20 @@ impl Volume {
             Ok(_) | Err(LiveError::NotFound) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let found = self.shared.uppers.look(self.number, number)?;
-        Ok(match (found, size) {
-            (None, _) => Some("is missing".to_owned()),
-            (Some(facts), _) if !facts.is_file => Some("is no file".to_owned()),
-            (Some(facts), Some(size)) if facts.size != size => {
-                Some(format!("has {} bytes and should have {size}", facts.size))
+        let uppers = &self.shared.uppers;
+        let opened = match (uppers.look(self.number, number), size) {
+            (Ok(None), _) => return Ok(Some("is missing".to_owned())),
+            (Ok(Some(facts)), _) if !facts.is_file => return Ok(Some("is no file".to_owned())),
+            (Ok(Some(facts)), Some(size)) if facts.size != size => {
+                return Ok(Some(format!("has {} bytes and should have {size}", facts.size)));
             }
-            (Some(_), _) => None,
-        })
+            // As whoever wants its content does.
+            (Ok(Some(_)), _) => uppers.open_file(self.number, number),
+            (Err(error), _) => Err(error),
+        };
+        drop(state);
+        let read = opened.and_then(|file| upper::read_through(&file));
+        Ok(read.err().map(|error| format!("cannot be read: {error}")))
     }
 
     /// Rows other than nodes.

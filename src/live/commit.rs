@@ -102,8 +102,8 @@ impl Committer {
         self.requests.lock().failure.clone().map(LiveError::from)
     }
 
-    /// Waits until a commit is due; `None` at the end. Returns the ticket the commit will answer.
-    fn wait(&self) -> Option<u64> {
+    /// Waits until a commit is due, or `names_due` is over; `None` at the end. Returns the ticket the commit will answer.
+    fn wait(&self, names_due: Option<Instant>) -> Option<u64> {
         let mut requests = self.requests.lock();
         let mut deadline = None;
         loop {
@@ -115,6 +115,10 @@ impl Committer {
             }
             if self.noted.load(Ordering::Acquire) {
                 let due = *deadline.get_or_insert_with(|| Instant::now() + COMMIT_INTERVAL);
+                if self.wake.wait_until(&mut requests, due).timed_out() {
+                    break;
+                }
+            } else if let Some(due) = names_due {
                 if self.wake.wait_until(&mut requests, due).timed_out() {
                     break;
                 }
@@ -140,7 +144,7 @@ impl Committer {
 
 fn run(shared: &Shared) {
     let mut failing = false;
-    while let Some(ticket) = shared.committer.wait() {
+    while let Some(ticket) = shared.committer.wait(shared.uppers.names_due()) {
         let result = shared.commit_batch();
         match &result {
             Err(error) if !failing => {
@@ -187,7 +191,7 @@ impl Shared {
     fn commit_batch(&self) -> Result<(), LiveError> {
         let _commit = self.commit_lock.lock();
         let volumes: Vec<Arc<Volume>> = self.volumes.lock().values().cloned().collect();
-        let mut changes = Vec::new();
+        let (mut changes, names) = self.settle_names(&volumes);
         let mut flush = Vec::new();
         {
             // In the order of their numbers, and nobody else ever holds two.
@@ -208,8 +212,9 @@ impl Shared {
         for volume in &volumes {
             volume.finish_commit(result.is_ok());
         }
-        if result.is_ok() {
-            self.reserve.refill();
+        match &result {
+            Ok(()) => self.reserve.refill(),
+            Err(_) => self.uppers.restore_new_names(names),
         }
         result
     }

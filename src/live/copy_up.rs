@@ -64,16 +64,18 @@ impl Volume {
             };
         };
         self.reserve(&mut state, 1)?;
-        let number = state.take_number();
         let node = self.node(&mut state, local)?;
         node.open.busy = true;
         let modified = node.modified;
+        let number = state.take_number();
+        state.making.insert(number);
         drop(state);
 
         let copied = self.copy_up(&source, number, modified);
 
         let mut state = self.lock();
         self.settled.notify_all();
+        state.making.remove(&number);
         let node = state.nodes.get_mut(&local).expect("a busy node stays in memory");
         node.open.busy = false;
         let (file, size) = match copied {

@@ -33,6 +33,7 @@ mod freeze;
 mod handles;
 mod load;
 mod mark;
+mod names;
 mod namespace;
 mod node;
 mod recovery;

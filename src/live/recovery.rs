@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::copies::UNTOUCHED;
+use super::names;
 use super::node::{Body, Node};
 use super::rows::{self, Engine, RowChange, VolumeRow};
 use super::state::Dirty;
@@ -48,6 +49,7 @@ fn recover_volume(engine: &Engine, uppers: &Uppers, volume: VolumeNumber) -> Res
     let Some(VolumeRow { epoch, .. }) = engine.get(rows::VOLUMES, &rows::volume_key(volume))? else {
         return Ok(());
     };
+    let named = names::named(engine, volume)?;
     let prefix = rows::volume_key(volume);
     let mut used = HashSet::new();
     let mut changes = Vec::new();
@@ -56,7 +58,7 @@ fn recover_volume(engine: &Engine, uppers: &Uppers, volume: VolumeNumber) -> Res
         let node: Node = rows::decode(value)?;
         if let Body::Upper(upper) = &node.body {
             used.insert(upper.number);
-            if let Some(node) = compared(uppers, volume, node)? {
+            if let Some(node) = compared(uppers, volume, named, node)? {
                 let local = rows::number_at(key, prefix.len()).ok_or(LiveError::Invalid)?;
                 changes.extend(mark_dirty(volume, epoch, local, &node));
                 changes.push(RowChange::Put {
@@ -83,8 +85,13 @@ fn recover_volume(engine: &Engine, uppers: &Uppers, volume: VolumeNumber) -> Res
     Ok(())
 }
 
-/// The node as its upper file says it is; `None` when the row says the same.
-fn compared(uppers: &Uppers, volume: VolumeNumber, mut node: Node) -> Result<Option<Node>, LiveError> {
+/// The node as its upper file says it is; `None` when the row says the same, or what is missing has had a durable name.
+fn compared(
+    uppers: &Uppers,
+    volume: VolumeNumber,
+    named: u64,
+    mut node: Node,
+) -> Result<Option<Node>, LiveError> {
     let Body::Upper(upper) = &mut node.body else { return Ok(None) };
     match uppers.look(volume, upper.number)? {
         Some(facts) if facts.size == upper.size && !upper.written => return Ok(None),
@@ -96,6 +103,11 @@ fn compared(uppers: &Uppers, volume: VolumeNumber, mut node: Node) -> Result<Opt
             }
             upper.size = facts.size;
             upper.written = false;
+        }
+        // Damage, told to whoever opens it, and by `verify`.
+        None if upper.number < named => {
+            log::error!("a changed file is gone: {}", uppers.path(volume, upper.number).display());
+            return Ok(None);
         }
         // Created, named in a row, and lost with the power before anyone synced it.
         None => node.body = Body::Stored(FileContent::Empty),

@@ -23,6 +23,8 @@ pub(super) const DIRTY: &str = "dirty";
 pub(super) const FROZEN: &str = "frozen";
 /// (volume) to [`VolumeRow`].
 pub(super) const VOLUMES: &str = "volumes";
+/// (volume) to the number below which the names of its upper files are durable: see [`super::names`].
+pub(super) const NAMED: &str = "named";
 /// Facts about the whole overlay: [`CLEAN`], and [`super::mark`].
 pub(super) const STATE: &str = "state";
 /// The key in [`STATE`] that is there after an orderly end only.

@@ -139,6 +139,8 @@ pub(super) struct State {
     pub(super) held_unused: HashSet<u64>,
     /// Upper files whose content may not be durable.
     pub(super) unsynced: Unsynced,
+    /// The numbers of upper files that are about to be made.
+    pub(super) making: BTreeSet<u64>,
 }
 
 impl State {
@@ -159,6 +161,7 @@ impl State {
             held: HashSet::new(),
             held_unused: HashSet::new(),
             unsynced: Unsynced::default(),
+            making: BTreeSet::new(),
         }
     }
 
@@ -316,6 +319,11 @@ impl State {
     /// Takes a new number; [`super::Volume::reserve`] has seen to it that there is one.
     pub(super) fn take_number(&mut self) -> u64 {
         self.take_numbers(1)
+    }
+
+    /// All upper files with smaller numbers have been made, but for those that are durable before a row refers to them.
+    pub(super) fn made_up_to(&self) -> u64 {
+        self.making.first().copied().unwrap_or(self.next_number)
     }
 
     /// Takes `count` new numbers in a row, reserved before; the first of them.

@@ -6,9 +6,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use rustix::fs::{Timespec, Timestamps};
+use parking_lot::Mutex;
+use rustix::fs::{SeekFrom, Timespec, Timestamps};
 
+use super::names::NewNames;
 use super::{LiveError, VolumeNumber};
 use crate::base::files::{self, At};
 use crate::base::{FileError, Timestamp};
@@ -26,6 +29,7 @@ pub(super) struct Uppers {
     /// does not promise it; ext4 does: they are in the transaction of its journal that the file was made in, or in one
     /// before, and a sync of the file waits for that.
     names_go_with_files: bool,
+    new_names: Mutex<NewNames>,
 }
 
 impl Uppers {
@@ -33,7 +37,11 @@ impl Uppers {
     pub(super) fn open(directory: PathBuf) -> Result<Uppers, LiveError> {
         files::create_directories(&directory)?;
         let system = rustix::fs::statfs(&directory).at("look at the file system of", &directory)?;
-        Ok(Uppers { directory, names_go_with_files: u64::try_from(system.f_type) == Ok(EXT4) })
+        Ok(Uppers {
+            directory,
+            names_go_with_files: u64::try_from(system.f_type) == Ok(EXT4),
+            new_names: Mutex::default(),
+        })
     }
 
     pub(super) fn volume_path(&self, volume: VolumeNumber) -> PathBuf {
@@ -41,21 +49,23 @@ impl Uppers {
     }
 
     pub(super) fn path(&self, volume: VolumeNumber, number: u64) -> PathBuf {
-        self.volume_path(volume).join(format!("{:02x}", number & 0xff)).join(format!("{number:010x}"))
+        self.volume_path(volume).join(format!("{:02x}", last_byte(number))).join(format!("{number:010x}"))
     }
 
     /// Creates the empty file `number`.
     pub(super) fn create(&self, volume: VolumeNumber, number: u64) -> Result<File, LiveError> {
         let path = self.path(volume, number);
-        match files::create_new(&path) {
+        let file = match files::create_new(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let parent = path.parent().expect("an upper file has a directory");
                 files::create_directories(parent)?;
                 self.sync_names([self.volume_path(volume), self.directory.clone()])?;
-                Ok(files::create_new(&path)?)
+                files::create_new(&path)?
             }
-            other => Ok(other?),
-        }
+            other => other?,
+        };
+        self.new_names.lock().note(volume, last_byte(number));
+        Ok(file)
     }
 
     /// Opens the file `number` for reading and writing.
@@ -85,6 +95,49 @@ impl Uppers {
             }
         }
         Ok(())
+    }
+
+    /// When the names of new files are to be made durable; `None` where there are none.
+    pub(super) fn names_due(&self) -> Option<Instant> {
+        self.new_names.lock().due()
+    }
+
+    #[cfg(test)]
+    pub(super) fn age_new_names(&self) {
+        self.new_names.lock().age();
+    }
+
+    pub(super) fn take_new_names(&self) -> NewNames {
+        std::mem::take(&mut self.new_names.lock())
+    }
+
+    pub(super) fn restore_new_names(&self, names: NewNames) {
+        self.new_names.lock().restore(names);
+    }
+
+    /// Makes the names of files that were made until now durable, those in `names` among them.
+    pub(super) fn sync_new_names(&self, names: &NewNames) -> Result<(), LiveError> {
+        if self.names_go_with_files {
+            return self.sync_journal();
+        }
+        let directory = |(volume, part): &(VolumeNumber, u8)| {
+            self.path(*volume, u64::from(*part)).parent().map(Path::to_path_buf)
+        };
+        self.sync_names(names.directories.iter().filter_map(directory))
+    }
+
+    /// Makes the names of all files durable.
+    pub(super) fn sync_names_of_all(&self) -> Result<(), LiveError> {
+        if self.names_go_with_files { self.sync_journal() } else { self.sync_everything() }
+    }
+
+    /// On ext4, transactions become durable in order: that of a change made now, and with it all names from before.
+    fn sync_journal(&self) -> Result<(), LiveError> {
+        let directory = files::open(&self.directory)?;
+        let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        rustix::fs::futimens(&directory, &times).at("set the time of", &self.directory)?;
+        Ok(directory.sync_all().at("sync", &self.directory)?)
     }
 
     /// Makes the contents and names of the given files durable; missing ones are passed by.
@@ -175,6 +228,11 @@ impl Uppers {
     }
 }
 
+/// Which directory of its volume a file is in.
+fn last_byte(number: u64) -> u8 {
+    number.to_le_bytes()[0]
+}
+
 /// The names in a directory that are hexadecimal numbers. Others are no business of ours.
 fn hexadecimal_names(path: &Path) -> Result<Vec<u64>, FileError> {
     let names = files::list(path)?;
@@ -225,6 +283,24 @@ pub(super) fn set_modified(file: &File, modified: Timestamp) -> Result<(), LiveE
 /// An error of an operation on an open upper file, whose path is of no use to anyone: the file may have no name.
 pub(super) fn failed<E: Into<io::Error>>(action: &'static str) -> impl Fn(E) -> LiveError {
     move |error| FileError { action, path: "an upper file".into(), source: error.into() }.into()
+}
+
+/// Reads what is in a file, holes left out: whether it can be read.
+pub(super) fn read_through(file: &File) -> Result<(), LiveError> {
+    let mut buffer = vec![0; COPY_BUFFER_BYTES];
+    let mut offset = 0;
+    loop {
+        offset = match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+            Ok(data) => data,
+            // There is nothing behind it.
+            Err(rustix::io::Errno::NXIO) => return Ok(()),
+            Err(error) => return Err(failed("read")(error)),
+        };
+        match file.read_at(&mut buffer, offset).map_err(failed("read"))? {
+            0 => return Ok(()),
+            count => offset += count as u64,
+        }
+    }
 }
 
 /// Copies all of `from` into the empty file `to`: shared blocks where the file system can, else within the kernel.

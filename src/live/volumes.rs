@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::commit::Committer;
 use super::mark::{self, KnownMark, Marks};
+use super::names;
 use super::recovery;
 use super::remover::Remover;
 use super::reserve::Reserve;
@@ -76,6 +77,7 @@ impl Volumes {
         }
         // From here on an end without `close` is a crash.
         let mut changes = vec![RowChange::Remove { table: rows::STATE, key: rows::CLEAN.to_vec() }];
+        changes.extend(names::at_start(&engine, &uppers)?);
         changes.extend(marks.map(|marks| mark::put(marks.next, marks.known)));
         engine.apply(&changes)?;
         let shared = Arc::new(Shared {
@@ -142,7 +144,7 @@ impl Volumes {
         // A commit under way may still write rows of the volume: they are removed after it.
         let _commit = self.shared.commit_lock.lock();
         let next = VolumeNumber(number.0 + 1);
-        let tables = [rows::NODES, rows::ENTRIES, rows::DIRTY, rows::FROZEN, rows::VOLUMES];
+        let tables = [rows::NODES, rows::ENTRIES, rows::DIRTY, rows::FROZEN, rows::NAMED, rows::VOLUMES];
         let changes = tables.map(|table| RowChange::RemoveRange {
             table,
             start: rows::volume_key(number),
@@ -183,6 +185,13 @@ impl Volumes {
     #[cfg(test)]
     pub(super) fn upper_path(&self, volume: VolumeNumber, number: u64) -> PathBuf {
         self.shared.uppers.path(volume, number)
+    }
+
+    /// As when new names have waited long enough.
+    #[cfg(test)]
+    pub(super) fn settle_names_now(&self) {
+        self.shared.uppers.age_new_names();
+        self.shared.commit().expect("the disk of a test takes a commit");
     }
 
     #[cfg(test)]

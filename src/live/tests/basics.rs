@@ -71,6 +71,87 @@ fn an_upper_file_lost_with_the_power_is_an_empty_file() {
 }
 
 #[test]
+fn an_upper_file_that_is_gone_is_never_taken_for_an_empty_one() {
+    for settled_at_a_start in [true, false] {
+        let mut store = Store::new();
+        let volume = store.volume();
+        let id = put(&volume, volume.root(), "a", b"on the disk since a while");
+        if settled_at_a_start {
+            volume.sync_volume().unwrap();
+            drop(volume);
+            store.crash();
+        } else {
+            // As five seconds later.
+            store.volumes().settle_names_now();
+            drop(volume);
+        }
+        let volume = store.volume();
+        let newer = put(&volume, volume.root(), "b", b"never synced");
+        volume.sync_volume().unwrap();
+        drop(volume);
+        for id in [id, newer] {
+            std::fs::remove_file(store.volumes().upper_path(NUMBER, id.local() + 1)).unwrap();
+        }
+        store.crash();
+        let volume = store.volume();
+        let read = |id| {
+            let handle = volume.open(id, READ, false)?.handle;
+            let read = volume.read(handle, 0, &mut [0]);
+            volume.release(handle).and(read)
+        };
+        assert!(read(id).is_err(), "settled at a start: {settled_at_a_start}");
+        assert_eq!(content(&volume, newer), b"");
+        let bad = std::collections::BTreeSet::new();
+        let mut found = Vec::new();
+        volume.audit(&mut crate::trees::Audit::new(&store.trees, &bad), &mut |one| found.push(one)).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].path.ends_with("a") && found[0].reason.contains("is missing"), "{found:?}");
+        // It can be written anew, and removed.
+        volume.unlink(volume.root(), b"a").unwrap();
+        assert_eq!(content(&volume, put(&volume, volume.root(), "a", b"anew")), b"anew");
+    }
+}
+
+#[test]
+fn an_upper_file_that_cannot_be_opened_is_found_and_named() {
+    let store = Store::new();
+    let volume = store.volume();
+    let id = put(&volume, volume.root(), "a", b"text");
+    volume.sync_volume().unwrap();
+    let path = store.volumes().upper_path(NUMBER, id.local() + 1);
+    let bad = std::collections::BTreeSet::new();
+    let find = || {
+        let mut found = Vec::new();
+        volume.audit(&mut crate::trees::Audit::new(&store.trees, &bad), &mut |one| found.push(one)).unwrap();
+        found.into_iter().map(|one| (one.path, one.reason)).collect::<Vec<_>>()
+    };
+    assert_eq!(find(), []);
+    std::fs::remove_file(&path).unwrap();
+    let make: [fn(&Path); 3] = [
+        |path| std::fs::create_dir(path).unwrap(),
+        |path| std::os::unix::fs::symlink("/nonexistent", path).unwrap(),
+        |path| {
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap()
+        },
+    ];
+    for make in make {
+        make(&path);
+        let found = find();
+        assert!(found.len() == 1 && found[0].0.ends_with("a"), "{found:?}");
+        assert!(
+            volume.open(id, READ, false).and_then(|open| volume.read(open.handle, 0, &mut [0; 4])).is_err()
+        );
+        std::fs::remove_dir(&path).or_else(|_| std::fs::remove_file(&path)).unwrap();
+    }
+    // Where its directory is a file, it cannot even be looked at.
+    let directory = path.parent().unwrap();
+    std::fs::remove_dir(directory).unwrap();
+    std::os::unix::fs::symlink(directory, directory).unwrap();
+    let found = find();
+    assert!(found.len() == 1 && found[0].1.contains("cannot be read"), "{found:?}");
+}
+
+#[test]
 fn opening_a_stored_file_for_writing_does_not_put_its_content_at_risk() {
     let mut store = Store::new();
     let volume = store.volume();
