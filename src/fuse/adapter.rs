@@ -23,12 +23,13 @@ use super::{convert, listing};
 use crate::live::{FileSystem, Handle, SetAttributes};
 
 /// What the kernel calls.
+#[derive(Clone)]
 pub(super) struct Adapter {
     pub(super) filesystem: Arc<FileSystem>,
-    pub(super) backings: Backings,
+    pub(super) backings: Arc<Backings>,
     pub(super) options: SessionOptions,
     pub(super) invalidator: Arc<Invalidator>,
-    follow: Follow,
+    follow: Arc<Follow>,
 }
 
 impl Adapter {
@@ -37,7 +38,8 @@ impl Adapter {
         invalidator: Arc<Invalidator>,
         options: SessionOptions,
     ) -> Adapter {
-        Adapter { filesystem, backings: Backings::default(), invalidator, options, follow: Follow::new() }
+        let (backings, follow) = (Arc::default(), Arc::new(Follow::new()));
+        Adapter { filesystem, backings, invalidator, options, follow }
     }
 }
 
@@ -201,23 +203,15 @@ impl Filesystem for Adapter {
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.follow.note(request.pid());
-        let result = answer_found("open", node, |node| {
-            let mode = convert::open_mode(flags);
-            let opened = self.open_node(node, mode, |file| reply.open_backing(file))?;
+        let mode = convert::open_mode(flags);
+        if !mode.write && !mode.truncate && self.filesystem.opens_slowly(convert::node(node)) {
+            return self.open_beside(node, flags, reply);
+        }
+        self.answer_open(node, flags, reply, |node| {
             if mode.truncate {
                 self.clear_privileges(request, node, 0);
             }
-            Ok(opened)
         });
-        match result {
-            Ok(Opened { handle, backing: Some(id) }) => {
-                reply.opened_passthrough(FileHandle(handle.0), past_program_flags(flags), &id);
-            }
-            Ok(Opened { handle, backing: None }) => {
-                reply.opened(FileHandle(handle.0), FopenFlags::FOPEN_KEEP_CACHE);
-            }
-            Err(errno) => reply.error(errno),
-        }
     }
 
     fn create(

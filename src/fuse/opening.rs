@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use fuser::{BackingId, FopenFlags, OpenFlags, Request};
+use fuser::{BackingId, FileHandle, FopenFlags, INodeNo, OpenFlags, ReplyOpen, Request};
 use rustix::fs::OFlags;
 
 use super::adapter::Adapter;
 use super::convert;
+use super::reply::answer_found;
 use crate::base::{FileError, files};
 use crate::live::{Caller, FileKind, Handle, LiveError, NodeAttributes, NodeId, OpenMode, Served};
 
@@ -36,6 +37,40 @@ pub(super) fn past_program_flags(flags: OpenFlags) -> FopenFlags {
 }
 
 impl Adapter {
+    /// Opens a file, does `then`, and answers.
+    pub(super) fn answer_open(
+        &self,
+        node: INodeNo,
+        flags: OpenFlags,
+        reply: ReplyOpen,
+        then: impl FnOnce(NodeId),
+    ) {
+        let result = answer_found("open", node, |node| {
+            let opened = self.open_node(node, convert::open_mode(flags), |file| reply.open_backing(file))?;
+            then(node);
+            Ok(opened)
+        });
+        match result {
+            Ok(Opened { handle, backing: Some(id) }) => {
+                reply.opened_passthrough(FileHandle(handle.0), past_program_flags(flags), &id);
+            }
+            Ok(Opened { handle, backing: None }) => {
+                reply.opened(FileHandle(handle.0), FopenFlags::FOPEN_KEEP_CACHE);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    /// The same in a thread of its own, for what takes long: the threads that serve the kernel go on with what others ask.
+    pub(super) fn open_beside(&self, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let adapter = self.clone();
+        let open = move || adapter.answer_open(node, flags, reply, |_| ());
+        // Without a thread, the open is answered with an error by the end of its reply.
+        if let Err(error) = std::thread::Builder::new().name("open".to_owned()).spawn(open) {
+            log::error!("cannot start a thread to open node {:#x}: {error}", node.0);
+        }
+    }
+
     /// Opens a file, past this program where that is possible.
     pub(super) fn open_node(
         &self,

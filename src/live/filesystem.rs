@@ -267,6 +267,11 @@ impl FileSystem {
         }
     }
 
+    /// As [`Volume::opens_slowly`].
+    pub fn opens_slowly(&self, node: NodeId) -> bool {
+        matches!(self.place(node), Ok(Place::Volume(attached)) if attached.volume.opens_slowly(node))
+    }
+
     /// As [`Volume::open`]. A file with set-user-id or set-group-id is not opened for writing past this program:
     /// nobody would clear them.
     pub fn open(&self, node: NodeId, mode: OpenMode, past_program: bool) -> Result<OpenedFile, LiveError> {

@@ -65,6 +65,14 @@ impl Volume {
         self.state.lock().handles.len()
     }
 
+    /// Whether opening a file for reading is going to take long, since its content is compared with its name first.
+    pub fn opens_slowly(&self, node: NodeId) -> bool {
+        match self.node(&mut self.lock(), node.local()) {
+            Ok(Node { body: Body::Stored(content), .. }) => self.shared.trees.objects.opens_slowly(content),
+            _ => false,
+        }
+    }
+
     /// Opens a file. With `past_program`, a file whose bytes are in one plain file may be answered by
     /// [`super::Served::Backing`]: all opens of a node at one time are of one manner, as the kernel requires.
     /// [`LiveError::Stale`]: the name stands for another node now; look it up again.
@@ -72,8 +80,8 @@ impl Volume {
         let local = node.local();
         if !mode.write && !mode.truncate {
             let mut state = self.lock();
-            // The first time that takes reading it, for which nobody else is to wait.
-            if let (true, Body::Stored(content)) = (past_program, &self.node(&mut state, local)?.body) {
+            // The first time that may take reading it, for which nobody else is to wait.
+            if let Body::Stored(content) = &self.node(&mut state, local)?.body {
                 let content = *content;
                 drop(state);
                 self.shared.trees.objects.compare_plain(&content)?;

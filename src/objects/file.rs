@@ -283,19 +283,24 @@ impl Objects {
         }
     }
 
-    /// Compares the plain file behind [`FileContent::Plain`] with its name, unless that was done since the store was opened, or
-    /// takes long. For those who must not be kept waiting by [`Objects::open_plain`], which does the same.
+    /// Compares the plain file behind [`FileContent::Plain`] with its name, unless that was done since the store was opened.
+    /// For those who must not be kept waiting by [`Objects::open_plain`], which does the same.
     pub fn compare_plain(&self, content: &FileContent) -> Result<(), ObjectsError> {
         self.open_plain(content).map(drop)
     }
 
     /// Opens the plain file behind [`FileContent::Plain`] for reading; `None` for every other content. Its bytes were compared
-    /// with the name since the store was opened, but for those of a very long one: `sitefs verify` does that.
+    /// with the name since the store was opened.
     pub fn open_plain(&self, content: &FileContent) -> Result<Option<File>, ObjectsError> {
         match *content {
             FileContent::Plain { id, .. } => Ok(Some(self.plain_file(id)?.0)),
             _ => Ok(None),
         }
+    }
+
+    /// Whether comparing the content for the first time is going to take long.
+    pub fn opens_slowly(&self, content: &FileContent) -> bool {
+        matches!(*content, FileContent::Plain { id, size } if self.plain.opens_slowly(id, size))
     }
 
     /// Calls `each` with every object that a content is made of: the lists among them before what they refer to. A list

@@ -4,12 +4,13 @@
 //! name durable. So a file under its name is whole, and what a crash leaves under `plain/new/` is removed on open.
 //!
 //! Whoever opens one may hand it to the kernel, which compares nothing. So it is compared with its name when it is opened
-//! for the first time since the store was, unless it is longer than [`COMPARED_BYTES_MAX`].
+//! for the first time since the store was, and again when somebody has written to it.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,8 +25,11 @@ use crate::base::files::{self, At};
 /// How much is read or hashed at once, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// The longest file that whoever opens it first waits to be compared for, in bytes.
-const COMPARED_BYTES_MAX: u64 = 64 << 20;
+/// From this length on, in bytes, comparing a file takes longer than others may be kept waiting for: 5 ms and more.
+const LONG_BYTES: u64 = 8 << 20;
+
+/// How many files are remembered to have been compared: 80 bytes each.
+const COMPARED_MAX: usize = 65_536;
 
 /// How many new files may wait for a flush: each is an open file.
 const WAITING_FILES: usize = 64;
@@ -35,8 +39,10 @@ pub(super) struct Plain {
     directory: PathBuf,
     next_name: AtomicU64,
     state: Mutex<State>,
-    /// What was compared with its name, or stored, since the store was opened.
-    compared: Mutex<HashSet<ObjectId>>,
+    /// What was compared with its name, or stored, since the store was opened, as it was then.
+    compared: Mutex<HashMap<ObjectId, Facts>>,
+    /// Held while a long file is compared.
+    comparing: Mutex<()>,
     /// Held by the one thread that makes files durable.
     flushing: Mutex<()>,
 }
@@ -56,6 +62,21 @@ struct New {
     /// Open since before the first byte, so that a failure to write it back is reported to its flush.
     file: Arc<File>,
     size: u64,
+}
+
+/// What shows that a file was written to, or is another one. Its time of change is none of it: that moves with its names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Facts {
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Facts {
+    fn of(file: &File, path: &Path) -> Result<Facts, FileError> {
+        let found = file.metadata().at("look at", path)?;
+        Ok(Facts { inode: found.ino(), size: found.len(), modified: (found.mtime(), found.mtime_nsec()) })
+    }
 }
 
 fn usage(size: u64) -> Usage {
@@ -85,6 +106,7 @@ impl Plain {
                 failed: None,
             }),
             compared: Mutex::default(),
+            comparing: Mutex::default(),
             flushing: Mutex::new(()),
         };
         let totals = match index.plain_totals() {
@@ -146,18 +168,39 @@ impl Plain {
         self.directory.join(&name[..2]).join(name)
     }
 
-    /// As [`Plain::open_file`]; an error where the content is known not to be the name's.
+    /// As [`Plain::open_file`]; an error where the content is not the name's.
     pub(super) fn open_compared(&self, id: ObjectId) -> Result<Option<(File, PathBuf)>, ObjectsError> {
         let Some((file, path)) = self.open_file(id)? else { return Ok(None) };
-        let is_compared = self.compared.lock().contains(&id);
-        if !is_compared && file.metadata().at("look at", &path)?.len() <= COMPARED_BYTES_MAX {
-            let (found, _) = hash(&files::open(&path)?, &path)?;
-            if found != id {
-                return Err(ObjectsError::Damaged { id, place: path.display().to_string() });
+        let facts = Facts::of(&file, &path)?;
+        if !self.is_compared(id, facts) {
+            // One after the other: who wants the same file waits for the same comparison.
+            let _comparing = (facts.size >= LONG_BYTES).then(|| self.comparing.lock());
+            if !self.is_compared(id, facts) {
+                let (found, _) = hash(&files::open(&path)?, &path)?;
+                if found != id {
+                    return Err(ObjectsError::Damaged { id, place: path.display().to_string() });
+                }
+                self.remember(id, facts);
             }
-            self.compared.lock().insert(id);
         }
         Ok(Some((file, path)))
+    }
+
+    /// Whether opening it is going to take long.
+    pub(super) fn opens_slowly(&self, id: ObjectId, size: u64) -> bool {
+        size >= LONG_BYTES && !self.compared.lock().contains_key(&id)
+    }
+
+    fn is_compared(&self, id: ObjectId, facts: Facts) -> bool {
+        self.compared.lock().get(&id) == Some(&facts)
+    }
+
+    fn remember(&self, id: ObjectId, facts: Facts) {
+        let mut compared = self.compared.lock();
+        if compared.len() >= COMPARED_MAX {
+            compared.clear();
+        }
+        compared.insert(id, facts);
     }
 
     /// Opens a file for reading; `None` where there is none of this name.
@@ -283,7 +326,6 @@ impl Plain {
                 Entry::Occupied(_) => files::remove_file(&new.path)?,
                 Entry::Vacant(vacant) => {
                     vacant.insert(new);
-                    self.compared.lock().insert(id);
                     state.totals = state.totals.plus(usage(size));
                 }
             }
@@ -344,6 +386,7 @@ impl Plain {
             // An earlier flush may have come as far as this.
             if files::metadata(&new.path)?.is_some() {
                 files::rename(&new.path, &path)?;
+                self.remember(*id, Facts::of(&new.file, &path)?);
             }
         }
         if made {

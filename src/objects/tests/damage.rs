@@ -1,5 +1,6 @@
 //! Bytes that change or vanish under the store.
 
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use super::super::record::{HEADER_LEN, Header, PACK_HEADER_LEN};
@@ -146,6 +147,46 @@ fn a_plain_file_is_compared_when_it_is_opened_first() {
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(read(&store).unwrap(), 1);
     assert!(store.open_plain(&content).unwrap().is_some());
+    // Also when somebody has written to it since, or has put another file in its place.
+    bytes[70_000] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(is_damaged(read(&store).unwrap_err()) && is_damaged(store.open_plain(&content).unwrap_err()));
+    std::fs::remove_file(&path).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    assert!(is_damaged(read(&store).unwrap_err()));
+    assert!(store.verify(&mut |_| ()).unwrap().bad.contains(&id));
+}
+
+#[test]
+fn a_plain_file_is_compared_whatever_its_length() {
+    let closed = Closed::new();
+    let store = closed.open();
+    let content = store.put_file(&mut noise(9, 1 << 20).repeat(70).as_slice(), 0).unwrap();
+    let FileContent::Plain { id, .. } = content else { panic!("noise is kept plain") };
+    store.flush().unwrap();
+    assert!(!store.opens_slowly(&content), "it was stored a moment ago");
+    drop(store);
+    let path = closed.directory.path().join("plain").join(&id.to_string()[..2]).join(id.to_string());
+    let flip = || {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, (70 << 20) - 1).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], (70 << 20) - 1).unwrap();
+    };
+    flip();
+    let store = closed.open();
+    assert!(store.opens_slowly(&content));
+    assert!(
+        matches!(store.open_plain(&content), Err(ObjectsError::Damaged { id: found, .. }) if found == id)
+    );
+    flip();
+    // Those who come together wait for one comparison.
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| assert!(store.open_plain(&content).unwrap().is_some()));
+        }
+    });
+    assert!(!store.opens_slowly(&content));
 }
 
 #[test]
