@@ -28,6 +28,8 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 const DIRECTORY: &str = "SITEFS_TEST_RECORDING";
 const BYTES: &str = "SITEFS_TEST_RECORDING_BYTES";
+/// What is on the disk at the beginning, if it is not empty.
+const IMAGE: &str = "SITEFS_TEST_RECORDING_IMAGE";
 
 /// What an entry of the index takes, in bytes.
 pub(crate) const ENTRY_BYTES: usize = 24;
@@ -58,11 +60,20 @@ pub(crate) enum Access {
 impl Recorder {
     /// Begins a recording in the existing, empty `directory`.
     pub(crate) fn start(directory: &Path, bytes: u64) -> Recorder {
+        Recorder::start_with(directory, |command| command.env(BYTES, bytes.to_string()))
+    }
+
+    /// The same of a disk that is as `image`.
+    pub(crate) fn start_on(directory: &Path, image: &Path) -> Recorder {
+        Recorder::start_with(directory, |command| command.env(IMAGE, image))
+    }
+
+    fn start_with(directory: &Path, disk: impl FnOnce(&mut Command) -> &mut Command) -> Recorder {
         fs::create_dir(directory.join("mount")).unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut child = disk(&mut command)
             .args(["recording_process", "--exact", "--nocapture", "--test-threads=1"])
             .env(DIRECTORY, directory)
-            .env(BYTES, bytes.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -125,11 +136,14 @@ impl Drop for Recorder {
 /// the mount away, when its standard input does: with whoever started it.
 pub(crate) fn record() {
     let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };
-    let bytes: usize = std::env::var(BYTES).unwrap().parse().unwrap();
+    let image = match std::env::var_os(IMAGE) {
+        Some(image) => fs::read(image).unwrap(),
+        None => vec![0; std::env::var(BYTES).unwrap().parse().unwrap()],
+    };
     let create =
         |name: &str| OpenOptions::new().append(true).create_new(true).open(directory.join(name)).unwrap();
     let (data, index) = (create("data"), create("index"));
-    let state = State { image: vec![0; bytes], data, index, refused: Access::Read, ranges: Vec::new() };
+    let state = State { image, data, index, refused: Access::Read, ranges: Vec::new() };
     let disk = Disk { state: Arc::new(Mutex::new(state)) };
     let state = Arc::clone(&disk.state);
     let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();

@@ -10,6 +10,9 @@ use crate::recorder::ENTRY_BYTES;
 /// What a power cut tears at: sectors are written whole or not at all.
 const SECTOR: usize = 512;
 
+/// What the kernel writes, in sectors.
+const PAGE_SECTORS: usize = 8;
+
 /// What becomes of the writes that no flush has covered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unflushed {
@@ -17,12 +20,15 @@ pub(crate) enum Unflushed {
     Dropped,
     /// Each sector of each did with a chance of a half.
     Half,
+    /// Each page of each did, as a whole.
+    HalfOfPages,
     /// All did.
     Kept,
 }
 
 impl Unflushed {
-    pub(crate) const ALL: [Unflushed; 3] = [Unflushed::Dropped, Unflushed::Half, Unflushed::Kept];
+    pub(crate) const ALL: [Unflushed; 4] =
+        [Unflushed::Dropped, Unflushed::Half, Unflushed::Kept, Unflushed::HalfOfPages];
 }
 
 struct Entry {
@@ -45,6 +51,11 @@ pub(crate) struct Recording {
 impl Recording {
     /// Opens the recording of a disk of `bytes` bytes in `directory`.
     pub(crate) fn open(directory: &Path, bytes: u64) -> Recording {
+        Recording::open_on(directory, vec![0; bytes as usize])
+    }
+
+    /// The same of a disk that was not empty, but this.
+    pub(crate) fn open_on(directory: &Path, durable: Vec<u8>) -> Recording {
         let index = fs::read(directory.join("index")).unwrap();
         let mut data = 0;
         let entries = index.chunks_exact(ENTRY_BYTES).map(|entry| {
@@ -60,7 +71,7 @@ impl Recording {
         });
         let entries = entries.collect();
         let data = File::open(directory.join("data")).unwrap();
-        Recording { entries, data, durable: vec![0; bytes as usize], next: 0 }
+        Recording { entries, data, durable, next: 0 }
     }
 
     /// How many writes and flushes there are.
@@ -81,10 +92,17 @@ impl Recording {
         }
         self.next = flushed;
         let mut image = self.durable.clone();
+        let mut page_is_kept = false;
         for entry in &self.entries[flushed..cut] {
-            apply(&self.data, entry, &mut image, |_| match unflushed {
+            apply(&self.data, entry, &mut image, |sector| match unflushed {
                 Unflushed::Dropped => false,
                 Unflushed::Half => numbers.below(2) == 0,
+                Unflushed::HalfOfPages => {
+                    if sector % PAGE_SECTORS == 0 {
+                        page_is_kept = numbers.below(2) == 0;
+                    }
+                    page_is_kept
+                }
                 Unflushed::Kept => true,
             });
         }
