@@ -338,6 +338,32 @@ fn files_have_one_subject_and_say_which() {
 }
 
 #[test]
+fn each_table_on_the_disk_is_in_the_description_of_the_format() {
+    let format = read(&top().join("docs/format.md"));
+    let mut found = 0;
+    let mut violations = Vec::new();
+    for source in sources("src") {
+        // Strings are no code; in tests there are other tables.
+        let end = source.text.find("#[cfg(test)]\nmod tests {").unwrap_or(source.text.len());
+        let records = source.text[..end].split("const TABLE: &'static str = \"").skip(1);
+        let is_rows = source.path == "src/live/rows.rs" || source.path == "src/objects/index.rs";
+        let engine = source.text[..end].lines().filter(|_| is_rows).filter_map(|line| {
+            let (declared, value) = line.split_once(": &str = \"")?;
+            declared.contains("const ").then_some(value)
+        });
+        for name in records.chain(engine).filter(|_| !source.production.is_empty()) {
+            let name = name.split('"').next().unwrap_or_default();
+            found += 1;
+            if !format.contains(&format!("\n| `{name}` |")) {
+                violations.push(format!("{}: the table {name}", source.path));
+            }
+        }
+    }
+    assert!(found > 20, "only {found} tables");
+    assert_none(violations, "Bytes on disk are described in docs/format.md.");
+}
+
+#[test]
 fn this_test_understands_code() {
     let code = without_comments_and_strings(
         "use crate::{base::names, trees}; // crate::cli\nlet a = \"crate::cli \\\" \"; let b = r#\"crate::web\"#; '\"'; x",
