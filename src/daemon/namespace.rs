@@ -7,6 +7,7 @@
 //! snapshots/SITE/ID/     a snapshot, read-only
 //! views/P/LANE/          a platform's sites directory, and in it `.sitefs`, a sign of life
 //! live/SITE              -> the document root of the live generation
+//! docroots/SITE          the same as a text, for web servers that cannot resolve a link
 //! previous/SITE          -> that of the generation that was live before, while it is shown
 //! next/SITE              -> that of the generation that is being made
 //! windows/SITE/          what web servers look for while writes are held or refused (`windows`)
@@ -23,8 +24,8 @@ use crate::live::{Namespace, NamespaceEdit, NamespaceEntry, VolumeNumber};
 use crate::site::{Generation, GenerationName, GenerationState, LivePointer, Platform, Site};
 
 /// The directories at the top.
-const PARTS: [&str; 9] =
-    ["sites", "generations", "data", "snapshots", "views", "live", "previous", "next", "windows"];
+const PARTS: [&str; 10] =
+    ["sites", "generations", "data", "snapshots", "views", "live", "docroots", "previous", "next", "windows"];
 
 /// A file in every view, which web servers look for: not there while the view is not, nor when the daemon is dead.
 const SIGN_OF_LIFE: &str = ".sitefs";
@@ -138,7 +139,7 @@ impl SiteRecords {
     ) -> Vec<NamespaceEdit> {
         let name = site.as_str();
         let volume = |number: u32| NamespaceEntry::Volume(VolumeNumber(number));
-        let (mut head, mut live, mut previous, mut next) = (None, None, None, None);
+        let (mut head, mut live, mut text, mut previous, mut next) = (None, None, None, None, None);
         let mut views = BTreeMap::new();
         // Without its record, nothing of a site is to be seen: what would be is not known to be right.
         let generations = if self.data_volume.is_some() { self.generations.as_slice() } else { &[] };
@@ -151,10 +152,11 @@ impl SiteRecords {
                 continue;
             };
             let docroot = platform.docroot_in(generation.lane).to_string_lossy().into_owned();
+            let shown = Some(NamespaceEntry::Text(docroot.clone()));
             let docroot = Some(NamespaceEntry::Symlink(docroot));
             if self.pointer.as_ref().is_some_and(|pointer| pointer.generation == number) {
                 head = Some(NamespaceEntry::Symlink(format!("../generations/{name}/{number}")));
-                live = docroot;
+                (live, text) = (docroot, shown);
             } else if self.pointer.as_ref().is_some_and(|pointer| pointer.previous == Some(number)) {
                 previous = docroot;
             } else if generation.state == GenerationState::Prepared {
@@ -179,6 +181,7 @@ impl SiteRecords {
             ("data", self.data_volume.map(volume)),
             ("snapshots", has_snapshots.then_some(NamespaceEntry::Directory(snapshots))),
             ("live", live),
+            ("docroots", text),
             ("previous", previous),
             ("next", next),
             ("windows", flags),

@@ -306,7 +306,7 @@ impl FileSystem {
         buffer: &mut [u8],
     ) -> Result<usize, LiveError> {
         match self.place(node)? {
-            Place::Namespace(_) => Ok(0),
+            Place::Namespace(namespace) => namespace.read(node, offset, buffer),
             Place::Volume(attached) => attached.volume.read(handle, offset, buffer),
         }
     }

@@ -14,6 +14,8 @@ pub enum NamespaceEntry {
     Directory(BTreeMap<String, NamespaceEntry>),
     /// A symbolic link.
     Symlink(String),
+    /// A file with this content.
+    Text(String),
     /// The root of a volume.
     Volume(VolumeNumber),
     /// An empty directory onto which something else is bind-mounted.
@@ -27,7 +29,7 @@ pub enum NamespaceEntry {
 
 /// The whole namespace: a description that replaces the one before in one step.
 ///
-/// A node's number is derived from its path and what it is (a symbolic link's target included), so it is the same
+/// A node's number is derived from its path and what it is (a symbolic link's target and a file's text included), so it is the same
 /// after a restart, and another number whenever it is something else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
@@ -68,6 +70,7 @@ enum Content {
     /// In the order of the keys.
     Directory(Vec<Child>),
     Symlink(String),
+    Text(String),
     File,
 }
 
@@ -217,6 +220,9 @@ impl NumberedNamespace {
             NamespaceEntry::Symlink(target) => {
                 (self.take_number(path, "symlink", target, now), Content::Symlink(target.clone()))
             }
+            NamespaceEntry::Text(text) => {
+                (self.take_number(path, "text", text, now), Content::Text(text.clone()))
+            }
         };
         self.put(local, content, now);
         NodeId::new(NAMESPACE, local)
@@ -246,7 +252,7 @@ impl NumberedNamespace {
     fn children(&self, directory: NodeId) -> Result<&[Child], LiveError> {
         match &self.node(directory)?.content {
             Content::Directory(children) => Ok(children),
-            Content::Symlink(_) | Content::File => Err(LiveError::NotADirectory),
+            Content::Symlink(_) | Content::Text(_) | Content::File => Err(LiveError::NotADirectory),
         }
     }
 
@@ -266,6 +272,7 @@ impl NumberedNamespace {
         let (kind, mode, size, link_count) = match content {
             Content::Directory(children) => (FileKind::Directory, 0o755, 0, self.directory_links(children)),
             Content::Symlink(target) => (FileKind::Symlink, 0o777, target.len() as u64, 1),
+            Content::Text(text) => (FileKind::File, 0o444, text.len() as u64, 1),
             Content::File => (FileKind::File, 0o444, 0, 1),
         };
         Ok(NodeAttributes {
@@ -301,7 +308,7 @@ impl NumberedNamespace {
         }
         let has_it = |node: &Arc<Node>| match &node.content {
             Content::Directory(children) => children.iter().any(|entry| entry.node == child),
-            Content::Symlink(_) | Content::File => false,
+            Content::Symlink(_) | Content::Text(_) | Content::File => false,
         };
         let found = self.nodes.iter().filter(|(_, node)| has_it(node)).map(|(local, _)| *local).min();
         found.map(|local| NodeId::new(NAMESPACE, local)).ok_or(LiveError::NotFound)
@@ -311,14 +318,23 @@ impl NumberedNamespace {
     pub(super) fn read_link(&self, node: NodeId) -> Result<Box<[u8]>, LiveError> {
         match &self.node(node)?.content {
             Content::Symlink(target) => Ok(target.as_bytes().into()),
-            Content::Directory(_) | Content::File => Err(LiveError::Invalid),
+            Content::Directory(_) | Content::Text(_) | Content::File => Err(LiveError::Invalid),
         }
     }
 
-    /// Whether a node can be opened: only the empty files are.
+    /// Reads a file at `offset`; how many bytes there were, fewer than asked for only at the end.
+    pub(super) fn read(&self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize, LiveError> {
+        let Content::Text(text) = &self.node(node)?.content else { return Ok(0) };
+        let rest = usize::try_from(offset).ok().and_then(|at| text.as_bytes().get(at..)).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    /// Whether a node can be opened: only files are.
     pub(super) fn check_open(&self, node: NodeId) -> Result<(), LiveError> {
         match &self.node(node)?.content {
-            Content::File => Ok(()),
+            Content::Text(_) | Content::File => Ok(()),
             Content::Directory(_) => Err(LiveError::IsADirectory),
             Content::Symlink(_) => Err(LiveError::Invalid),
         }

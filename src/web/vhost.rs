@@ -31,6 +31,15 @@ impl Program {
         }
     }
 
+    /// How its configuration names a server that speaks HTTP; a path may follow.
+    fn address(self, address: &Address) -> String {
+        match (self, address) {
+            (_, Address::Loopback(address)) => format!("http://{address}"),
+            (Program::Nginx, Address::Unix(path)) => format!("http://unix:{}:", path.display()),
+            (Program::Apache, Address::Unix(path)) => format!("unix:{}|http://sitefs", path.display()),
+        }
+    }
+
     /// What has it read its whole configuration, changing nothing.
     pub(super) fn check(self, configuration: Option<&Path>) -> (&'static str, Vec<String>) {
         let (name, check, option) = match self {
@@ -143,8 +152,8 @@ impl Vhost {
             _ => program.template().to_owned(),
         };
         let web = match &self.web {
-            Address::Unix(path) => format!("http://unix:{}:", path.display()),
-            Address::Loopback(address) => format!("http://{address}"),
+            Address::Unix(path) => path.display().to_string(),
+            Address::Loopback(address) => address.to_string(),
         };
         let values = [
             ("site", self.site.to_string()),
@@ -165,7 +174,10 @@ impl Vhost {
             ("hidden", any_of("hidden", &self.hidden)?),
             ("data", any_of("data", &self.data)?),
         ];
-        let values: Vec<_> = values.into_iter().chain(expressions).collect();
+        let mut values: Vec<_> = values.into_iter().chain(expressions).collect();
+        if let Some((_, value)) = values.iter_mut().find(|(name, _)| *name == "web") {
+            *value = program.address(&self.web);
+        }
         let mut rendered = String::new();
         let mut rest = text.as_str();
         while let Some((before, after)) = rest.split_once("{{") {

@@ -5,10 +5,9 @@ use std::fs;
 use crate::fixture::Served;
 use crate::place::Place;
 
-#[test]
-fn visitors_are_asked_for_patience_while_the_daemon_is_dead() {
+fn visitors_are_asked_for_patience(program: &str) {
     let place = Place::new();
-    let served = Served::new(&place);
+    let served = Served::behind(&place, program);
     let visitor = &served.visitor;
     // As an application's installer, which is no page of the site and asks nothing of it.
     fs::write(place.path("platforms/one/web/install.php"), "<?php echo 'installer';").unwrap();
@@ -38,4 +37,14 @@ fn visitors_are_asked_for_patience_while_the_daemon_is_dead() {
     is_shown();
     drop(served);
     place.stop();
+}
+
+#[test]
+fn visitors_are_asked_for_patience_while_the_daemon_is_dead() {
+    visitors_are_asked_for_patience("nginx");
+}
+
+#[test]
+fn visitors_of_apache_are_asked_for_patience_while_the_daemon_is_dead() {
+    visitors_are_asked_for_patience("apache");
 }

@@ -1,10 +1,10 @@
-//! A site behind the nginx configuration that `sitefs vhost` makes.
+//! A site behind the configuration of nginx or Apache that `sitefs vhost` makes.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::client::{Answer, ask_with};
+use crate::client::{Address, Answer, ask_with};
 use crate::place::{Place, Site};
 use crate::servers::{self, Server};
 
@@ -23,17 +23,22 @@ pub(crate) struct Served<'a> {
     pub(crate) site: Site<'a>,
     pub(crate) visitor: Visitor,
     _php: Server,
-    _nginx: Server,
+    _server: Server,
 }
 
 /// Somebody who looks at the site and saves notes.
 pub(crate) struct Visitor {
-    pub(crate) socket: PathBuf,
+    pub(crate) address: Address,
 }
 
 impl Served<'_> {
-    /// The site, as release `first`, imported from a directory of the web server's user.
+    /// The site behind nginx, as release `first`, imported from a directory of the web server's user.
     pub(crate) fn new(place: &Place) -> Served<'_> {
+        Served::behind(place, "nginx")
+    }
+
+    /// As [`Served::new`], behind nginx or Apache.
+    pub(crate) fn behind<'a>(place: &'a Place, program: &str) -> Served<'a> {
         for name in ["one", "two"] {
             fs::write(place.path("platforms").join(name).join("web/index.php"), PAGE).unwrap();
         }
@@ -43,17 +48,21 @@ impl Served<'_> {
         release(&original, "first");
         place.done(&["site", "import", "site", original.to_str().unwrap(), "--platform", "one"]);
         place.done(&["site", "remove", "template", "--force"]);
-        let socket = place.path("site.sock");
-        for (key, value) in
-            [("listen", format!("unix:{}", socket.display())), ("php-socket", text(place.path("php.sock")))]
-        {
-            place.done(&["site", "set", "site", key, &value]);
-        }
+        place.done(&["site", "set", "site", "php-socket", &text(place.path("php.sock"))]);
         let php = servers::php(&place.path(""), &["opcache.validate_timestamps=0"]);
-        let vhost = place.done(&["vhost", "site"])["text"].as_str().unwrap().to_owned();
-        let nginx = servers::nginx(&place.path(""), "nginx", &vhost, &socket);
+        let vhost = |listen: &str| {
+            place.done(&["site", "set", "site", "listen", listen]);
+            place.done(&["vhost", "site", "--server", program])["text"].as_str().unwrap().to_owned()
+        };
+        let (server, address) = if program == "apache" {
+            servers::apache(&place.path(""), |port| vhost(&port.to_string()))
+        } else {
+            let socket = place.path("site.sock");
+            let vhost = vhost(&format!("unix:{}", socket.display()));
+            (servers::nginx(&place.path(""), "nginx", &vhost, &socket), Address::Socket(socket))
+        };
         let site = Site { place, name: "site".to_owned() };
-        Served { site, visitor: Visitor { socket }, _php: php, _nginx: nginx }
+        Served { site, visitor: Visitor { address }, _php: php, _server: server }
     }
 
     /// Makes a release of the site live.
@@ -69,7 +78,7 @@ impl Served<'_> {
 impl Visitor {
     pub(crate) fn request(&self, method: &str, path: &str, headers: &str) -> Answer {
         let request = format!("{method} {path} HTTP/1.0\r\nHost: site\r\nContent-Length: 0\r\n{headers}\r\n");
-        ask_with(&self.socket, &request).unwrap()
+        ask_with(&self.address, &request).unwrap()
     }
 
     /// What a visitor gets who looks at `path`.

@@ -75,20 +75,19 @@ fn the_daemon_says_how_a_site_is() {
     assert!(ask(&place.path("daemon.sock"), "GET", "any", "/health/site").is_err());
 }
 
-#[test]
-fn haproxy_sends_visitors_elsewhere_and_back() {
+fn haproxy_diverts(program: &str) {
     let place = Place::new();
-    let served = Served::new(&place);
+    let served = Served::behind(&place, program);
     let (_copy, copy) = copy(&place);
     let front = place.path("front.sock");
     let configuration = format!(
         "defaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n\
          frontend visitors\n  bind unix@{front} mode 666\n  default_backend site\n\
          backend site\n  option httpchk GET /.sitefs/health\n  http-check expect status 200\n\
-         \x20 server live unix@{live} check inter 50ms fall 1 rise 1\n\
+         \x20 server live {live} check inter 50ms fall 1 rise 1\n\
          \x20 server copy unix@{copy} backup\n",
         front = front.display(),
-        live = served.visitor.socket.display(),
+        live = served.visitor.address.named("unix@"),
         copy = copy.display(),
     );
     let file = place.path("haproxy.cfg");
@@ -101,17 +100,16 @@ fn haproxy_sends_visitors_elsewhere_and_back() {
     place.stop();
 }
 
-#[test]
-fn an_nginx_upstream_sends_visitors_elsewhere_and_back() {
+fn an_nginx_upstream_diverts(program: &str) {
     let place = Place::new();
-    let served = Served::new(&place);
+    let served = Served::behind(&place, program);
     let (_copy, copy) = copy(&place);
     let front = place.path("front.sock");
     let configuration = format!(
-        "upstream site {{\n server unix:{live} max_fails=0;\n server unix:{copy} backup;\n}}\n\
+        "upstream site {{\n server {live} max_fails=0;\n server unix:{copy} backup;\n}}\n\
          server {{\n listen unix:{front};\n location / {{\n proxy_pass http://site;\n\
          proxy_set_header Sitefs-Elsewhere yes;\n proxy_next_upstream error timeout http_503;\n }}\n}}\n",
-        live = served.visitor.socket.display(),
+        live = served.visitor.address.named("unix:"),
         copy = copy.display(),
         front = front.display(),
     );
@@ -119,4 +117,24 @@ fn an_nginx_upstream_sends_visitors_elsewhere_and_back() {
     is_diverted_and_back(&place, &front);
     drop((balancer, served));
     place.stop();
+}
+
+#[test]
+fn haproxy_sends_visitors_elsewhere_and_back() {
+    haproxy_diverts("nginx");
+}
+
+#[test]
+fn haproxy_sends_visitors_of_apache_elsewhere_and_back() {
+    haproxy_diverts("apache");
+}
+
+#[test]
+fn an_nginx_upstream_sends_visitors_elsewhere_and_back() {
+    an_nginx_upstream_diverts("nginx");
+}
+
+#[test]
+fn an_nginx_upstream_sends_visitors_of_apache_elsewhere_and_back() {
+    an_nginx_upstream_diverts("apache");
 }

@@ -1,13 +1,15 @@
-//! nginx and PHP-FPM of a test's own: everything below one directory, on Unix sockets, ended with the test.
+//! nginx, Apache and PHP-FPM of a test's own: everything below one directory, ended with the test. All but Apache, which
+//! cannot, listen on Unix sockets.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::client::{Address, Reach};
 use crate::place::wait_until;
 
 /// A server that runs in the foreground; it is ended when dropped.
@@ -17,19 +19,24 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it, and waits until it accepts connections on `socket`.
-    pub(crate) fn start(command: &mut Command, log: &Path, socket: &Path) -> Server {
+    /// Starts it, and waits until it accepts connections at `ready`.
+    pub(crate) fn start<R: Reach + ?Sized>(command: &mut Command, log: &Path, ready: &R) -> Server {
+        Server::try_start(command, log, ready).unwrap_or_else(|said| panic!("{command:?} has ended: {said}"))
+    }
+
+    /// As [`Server::start`]; what it said if it has ended.
+    fn try_start<R: Reach + ?Sized>(command: &mut Command, log: &Path, ready: &R) -> Result<Server, String> {
         let output = fs::File::options().create(true).append(true).open(log).unwrap();
         let errors = output.try_clone().unwrap();
         let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
         let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}: see scripts/test"));
         let mut server = Server { child, log: log.to_owned() };
+        let mut ended = false;
         wait_until("the server listens", || {
-            let ended = server.child.try_wait().unwrap();
-            assert!(ended.is_none(), "{command:?} has ended: {}", server.log());
-            UnixStream::connect(socket).is_ok()
+            ended = server.child.try_wait().unwrap().is_some();
+            ended || ready.connect().is_ok()
         });
-        server
+        if ended { Err(server.log()) } else { Ok(server) }
     }
 
     /// What it has logged.
@@ -105,4 +112,59 @@ pub(crate) fn nginx(directory: &Path, name: &str, servers: &str, ready: &Path) -
     let mut command = Command::new("nginx");
     command.arg("-c").arg(&file).arg("-e").arg(home.join("error.log"));
     Server::start(&mut command, &home.join("error.log"), ready)
+}
+
+/// How often another port is tried: somebody else may take one before Apache has.
+const PORTS_MAX: usize = 5;
+
+/// The modules that the template needs, and those that no Apache is without.
+pub(crate) const APACHE_MODULES: [&str; 11] = [
+    "mpm_event",
+    "authz_core",
+    "rewrite",
+    "headers",
+    "proxy",
+    "proxy_http",
+    "proxy_fcgi",
+    "setenvif",
+    "env",
+    "dir",
+    "mime",
+];
+
+/// Lines that load [`APACHE_MODULES`].
+pub(crate) fn apache_modules() -> String {
+    APACHE_MODULES
+        .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
+        .concat()
+}
+
+/// Apache with what `vhost` makes for the port it listens on.
+pub(crate) fn apache(directory: &Path, vhost: impl Fn(u16) -> String) -> (Server, Address) {
+    let home = directory.join("apache");
+    fs::create_dir_all(&home).unwrap();
+    let (file, log) = (home.join("apache.conf"), home.join("error.log"));
+    let mut said = String::new();
+    for _ in 0..PORTS_MAX {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let configuration = format!(
+            "ServerRoot {home}\nServerName test\nPidFile {home}/pid\nErrorLog {log}\nDefaultRuntimeDir {home}\n\
+             TypesConfig /etc/mime.types\nUser www-data\nGroup www-data\n{modules}\
+             StartServers 1\nServerLimit 2\nThreadsPerChild 16\nMaxRequestWorkers 32\n\
+             <Directory />\nAllowOverride None\nRequire all denied\n</Directory>\nListen 127.0.0.1:{port}\n{vhost}\n",
+            home = home.display(),
+            log = log.display(),
+            modules = apache_modules(),
+            vhost = vhost(port),
+        );
+        fs::write(&file, configuration).unwrap();
+        let address = Address::Port(port);
+        let mut command = Command::new("apache2");
+        command.args(["-D", "FOREGROUND", "-f"]).arg(&file);
+        match Server::try_start(&mut command, &log, &address) {
+            Ok(server) => return (server, address),
+            Err(ended) => said = ended,
+        }
+    }
+    panic!("Apache does not start: {said}");
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::place::Place;
+use crate::servers::apache_modules;
 
 /// A main configuration that includes `site.conf`.
 fn main_configuration(place: &Place, server: &str) -> String {
@@ -12,21 +13,7 @@ fn main_configuration(place: &Place, server: &str) -> String {
     match server {
         "nginx" => format!("events {{}}\npid {home}/pid;\nhttp {{ include {site}; }}\n"),
         _ => {
-            let modules = [
-                "mpm_event",
-                "authz_core",
-                "rewrite",
-                "headers",
-                "proxy",
-                "proxy_fcgi",
-                "setenvif",
-                "env",
-                "dir",
-                "mime",
-            ];
-            let loaded = modules
-                .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
-                .concat();
+            let loaded = apache_modules();
             format!(
                 "ServerName test\nPidFile {home}/pid\nErrorLog {home}/apache.log\nTypesConfig /etc/mime.types\n{loaded}\
                  Include {site}\n"

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use crate::fixture::Served;
 use crate::place::{Place, read_only, wait_until};
 
-#[test]
-fn writes_are_refused_in_a_friendly_way_while_reads_go_on() {
+fn writes_are_refused(program: &str) {
     let place = Place::new();
-    let served = Served::new(&place);
+    let served = Served::behind(&place, program);
     let visitor = &served.visitor;
     assert_eq!(visitor.post("before"), (200, "first".to_owned()));
     place.done(&["readonly", "site", "on"]);
@@ -113,10 +112,9 @@ fn an_update_holds_writes_at_the_web_server_and_shows_assets_of_both_releases() 
     place.stop();
 }
 
-#[test]
-fn assets_of_the_release_before_are_answered_after_the_switch() {
+fn assets_of_the_release_before_are_answered(program: &str) {
     let place = Place::new();
-    let served = Served::new(&place);
+    let served = Served::behind(&place, program);
     let visitor = &served.visitor;
     served.deploy("second");
     assert_eq!(visitor.get("/sites/site/second.css"), (200, "second".to_owned()));
@@ -127,4 +125,24 @@ fn assets_of_the_release_before_are_answered_after_the_switch() {
     assert_eq!(visitor.get("/windows").1, "second");
     drop(served);
     place.stop();
+}
+
+#[test]
+fn assets_of_the_release_before_are_answered_after_the_switch() {
+    assets_of_the_release_before_are_answered("nginx");
+}
+
+#[test]
+fn assets_of_the_release_before_are_answered_by_apache_too() {
+    assets_of_the_release_before_are_answered("apache");
+}
+
+#[test]
+fn writes_are_refused_in_a_friendly_way_while_reads_go_on() {
+    writes_are_refused("nginx");
+}
+
+#[test]
+fn writes_are_refused_by_apache_while_reads_go_on() {
+    writes_are_refused("apache");
 }

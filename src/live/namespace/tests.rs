@@ -152,3 +152,37 @@ fn a_listing_goes_on_where_it_stopped() {
     names.dedup();
     assert_eq!(names.len(), 5);
 }
+
+#[test]
+fn a_text_is_read_and_another_text_is_another_file() {
+    let text = |text: &str| Namespace {
+        entries: directory([
+            ("text", NamespaceEntry::Text(text.to_owned())),
+            ("flag", NamespaceEntry::FileMountPoint),
+        ]),
+    };
+    let first = number(&text("/platforms/one/web"), None, 1);
+    let (node, flag) =
+        (first.lookup(NodeId::ROOT, b"text").unwrap(), first.lookup(NodeId::ROOT, b"flag").unwrap());
+    assert!(first.check_open(node).is_ok());
+    let found = first.attributes(node).unwrap();
+    assert_eq!((found.kind, found.size, found.mode), (FileKind::File, 18, 0o444));
+    let read = |node, offset, count: usize| {
+        let mut buffer = vec![0; count];
+        let read = first.read(node, offset, &mut buffer).unwrap();
+        String::from_utf8(buffer[..read].to_vec()).unwrap()
+    };
+    assert_eq!((read(node, 0, 100), read(node, 11, 3)), ("/platforms/one/web".to_owned(), "one".to_owned()));
+    for (node, offset) in [(node, 18), (node, u64::MAX), (flag, 0)] {
+        assert_eq!(read(node, offset, 5), "");
+    }
+    // The kernel keeps what it has read of a node: what is read of another text must be another node's.
+    let edit = NamespaceEdit {
+        path: vec!["text".to_owned()],
+        entry: Some(NamespaceEntry::Text("/platforms/two/web".to_owned())),
+    };
+    let (second, forgotten) = first.with(&[edit], Timestamp(2));
+    assert_ne!(second.lookup(NodeId::ROOT, b"text").unwrap(), node);
+    let name = Invalidation::Entry { parent: NodeId::ROOT, name: b"text".as_slice().into() };
+    assert!(forgotten.contains(&name), "{forgotten:?}");
+}
