@@ -6,7 +6,7 @@
 //! ```
 //!
 //! They run as the daemon does. So whoever can write such a file could become that user, and a file that others than its
-//! owner or root may write to is refused, not run.
+//! owner or root may write to is refused, not run. What one leaves running ends with it, and with the daemon.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -47,6 +47,7 @@ impl Daemon {
         output(&format!("$ {}", program.display()));
         let limit = self.options.hook_limit;
         let mut command = Command::new(program)
+            .contained()
             .clear_env()
             .directory("/")
             .env("SITEFS_STORE", self.store.directory())

@@ -88,3 +88,71 @@ fn a_contained_command_has_the_grace_time_and_no_more() {
         assert_eq!(rest.trim(), if code.is_some() { "cleaned" } else { "" });
     }
 }
+
+/// A hook's line that leaves a process in a session of its own, whose id it writes to `left`.
+fn leave(place: &Place) -> String {
+    let left = place.path("gate.left");
+    format!(
+        "setsid sh -c 'echo $$ > {left}.new; mv {left}.new {left}; exec sleep 600' >/dev/null 2>&1 &\n\
+         until test -e {left}; do sleep 0.05; done\n",
+        left = left.display()
+    )
+}
+
+/// A hook, what becomes of the update, and what is said about it.
+const HOOKS: [(&str, i32, &str); 4] = [
+    // Hangs, having printed more than anybody is going to read.
+    ("yes 0123456789012345678901234567890123456789 | head -c 3000000; sleep 600", 1, "took longer than 2 s"),
+    ("trap '' TERM; sleep 600", 1, "took longer than 2 s"),
+    ("kill -KILL $$", 1, "was ended by signal 9"),
+    ("exit 0", 0, ""),
+];
+
+#[test]
+fn a_hook_has_bounds_and_leaves_nothing() {
+    let place = Place::new();
+    let hooks = place.path("hooks");
+    place.stop();
+    let config = fs::read_to_string(place.path("config.toml")).unwrap();
+    fs::write(place.path("config.toml"), format!("{config}hooks = {hooks:?}\nhook_seconds = 2\n")).unwrap();
+    place.serve();
+    let site = place.import("site");
+    for (script, exit, said) in HOOKS {
+        let _ = fs::remove_file(place.path("gate.left"));
+        place.hook("after-hold/hook", &(leave(&place) + script));
+        let ran = place.sitefs(&["update", "site", "--platform", "two"]);
+        assert_eq!(ran.exit, exit, "{script}: {}", ran.stderr);
+        assert!(ran.stderr.contains(said), "{script}: {}", ran.stderr);
+        assert!(left(&place).iter().all(|process| !runs(*process)), "{script}: something is left");
+        assert!(site.write(script), "{script}: writes are held still");
+        if exit != 0 {
+            assert_eq!(site.platform(), "one");
+        }
+    }
+    // What is kept of the first one's output has an end.
+    for file in fs::read_dir(place.path("store/runs")).unwrap() {
+        let file = file.unwrap();
+        assert!(file.metadata().unwrap().len() < 1 << 18, "{:?}", file.path());
+    }
+    place.done(&["rollback", "site"]);
+
+    // One that is running when the daemon is killed goes with it.
+    let _ = fs::remove_file(place.path("gate.left"));
+    place.hook("after-hold/hook", &(leave(&place) + "sleep 600"));
+    let mut update = site.start_update();
+    wait_until("the hook runs", || place.path("gate.left").exists());
+    let running = left(&place);
+    place.kill();
+    update.end();
+    wait_until("nothing of the hook is left", || running.iter().all(|process| !runs(*process)));
+    fs::remove_file(place.path("hooks/after-hold/hook")).unwrap();
+    place.serve();
+    place.wait_until_settled();
+    let shown = place.done(&["run", "show", "site"]);
+    assert_eq!(shown["state"], "interrupted", "{shown}");
+    assert!(shown["step"].as_str().unwrap().ends_with("hold writes"), "{shown}");
+    place.done(&["update", "site", "--abort"]);
+    assert_eq!(place.done(&["run", "show", "site"])["state"], "aborted");
+    assert!(site.write("after"));
+    place.stop();
+}
