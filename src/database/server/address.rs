@@ -61,12 +61,14 @@ pub enum ServerUrlError {
     )]
     Credentials,
     /// A part of it cannot be.
-    #[error("{part} {text:?} cannot be: use letters, digits and . _ - (in paths also /)")]
+    #[error("{part} {text:?} cannot be: sitefs takes letters, digits and any of {allowed}")]
     Part {
         /// Which.
         part: &'static str,
         /// What it says.
         text: String,
+        /// What may be in it besides letters and digits.
+        allowed: &'static str,
     },
     /// A key that is not known.
     #[error("{0:?} is not known behind the '?': there are socket, admin and options")]
@@ -98,14 +100,18 @@ fn is_plain(text: &str, more: &str) -> bool {
         && text.chars().all(|character| character.is_ascii_alphanumeric() || more.contains(character))
 }
 
-fn part(part: &'static str, text: &str, more: &str) -> Result<String, ServerUrlError> {
+fn part(part: &'static str, text: &str, allowed: &'static str) -> Result<String, ServerUrlError> {
     let text = text.to_owned();
-    if is_plain(&text, more) { Ok(text) } else { Err(ServerUrlError::Part { part, text }) }
+    if is_plain(&text, allowed) { Ok(text) } else { Err(ServerUrlError::Part { part, text, allowed }) }
 }
 
 fn path(name: &'static str, text: &str) -> Result<PathBuf, ServerUrlError> {
-    let text = part(name, text, "/._-+@")?;
-    if text.starts_with('/') { Ok(text.into()) } else { Err(ServerUrlError::Part { part: name, text }) }
+    let allowed = "/._-+@";
+    let text = part(name, text, allowed)?;
+    match text.starts_with('/') {
+        true => Ok(text.into()),
+        false => Err(ServerUrlError::Part { part: name, text, allowed: "/._-+@, and begins with /" }),
+    }
 }
 
 impl FromStr for ServerUrl {
@@ -123,12 +129,16 @@ impl FromStr for ServerUrl {
             return Err(ServerUrlError::Credentials);
         }
         let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
-        let name = part("the database's name", name, "_-$")?;
+        let name = part("the database's name", name, "._-$")?;
         if name.len() > NAME_BYTES_MAX {
-            return Err(ServerUrlError::Part { part: "the database's name", text: name });
+            let allowed = "._-$, 63 in all";
+            return Err(ServerUrlError::Part { part: "the database's name", text: name, allowed });
         }
-        let number =
-            || port.parse().map_err(|_| ServerUrlError::Part { part: "the port", text: port.to_owned() });
+        let number = || {
+            let text = port.to_owned();
+            let allowed = "no sign: it is a number up to 65535";
+            port.parse().map_err(|_| ServerUrlError::Part { part: "the port", text, allowed })
+        };
         let mut server = ServerAddress {
             engine,
             host: (!host.is_empty()).then(|| part("the host", host, ".-")).transpose()?,
@@ -169,6 +179,7 @@ mod tests {
             "postgresql://db.example:5433/shop?admin=dba&options=/root/.pgpass".parse().unwrap();
         assert_eq!((url.server.host.as_deref(), url.server.port), (Some("db.example"), Some(5433)));
         assert_eq!((url.server.socket, url.server.options), (None, Some("/root/.pgpass".into())));
+        assert_eq!("mariadb:///my-shop.example".parse::<ServerUrl>().unwrap().name, "my-shop.example");
     }
 
     #[test]
