@@ -69,9 +69,12 @@ impl Import {
             for skipped in &imported.skipped {
                 page.note(format!("left out: {}: {}", skipped.path, skipped.reason));
             }
-            page.note(
-                "next: let the web server serve what the live link points to, resolved once per request",
-            );
+            let (option, name) = (context.store_option(), &site.site);
+            page.note(format!("next: sitefs{option} site set {name} uri http://{name}"));
+            page.note(format!(
+                "      sitefs{option} vhost {name} (a web server's configuration; one of your own resolves the live link once \
+                 per request)"
+            ));
             page
         })
     }
