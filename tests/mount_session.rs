@@ -12,7 +12,6 @@ use std::process::Command;
 
 use common::{Served, as_nobody, errno, fill, noise};
 use rustix::io::Errno;
-use sitefs::fuse::SessionOptions;
 
 #[test]
 fn serving_process() {
@@ -65,21 +64,6 @@ fn other_users_have_what_permissions_give_them() {
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (65534, 33, 0o640));
     let metadata = fs::metadata(served.work().join("shared/dir")).unwrap();
     assert_eq!((metadata.gid(), metadata.mode() & 0o7777), (33, 0o2750));
-}
-
-#[test]
-fn without_extended_attributes_the_kernel_asks_for_none() {
-    let options = SessionOptions { extended_attributes: false, ..SessionOptions::default() };
-    let served = Served::start_as(options, |_| ());
-    let path = served.work().join("file");
-    let file = File::create(&path).unwrap();
-    let none = rustix::fs::XattrFlags::empty();
-    assert_eq!(rustix::fs::setxattr(&path, "user.one", b"1", none), Err(Errno::OPNOTSUPP));
-    assert_eq!(rustix::fs::getxattr(&path, "user.one", &mut [0; 9]), Err(Errno::OPNOTSUPP));
-    assert_eq!(rustix::fs::listxattr(&path, &mut [0; 9]), Err(Errno::OPNOTSUPP));
-    if kernel_has_passthrough() {
-        served.while_stopped(|| file.write_all_at(b"the first write", 0).unwrap());
-    }
 }
 
 #[test]

@@ -147,7 +147,7 @@ impl Daemon {
                 let mut forgotten = Vec::new();
                 for above in path.parents() {
                     if let Some(found) = self.store.trees.entry_at(whole, &above)? {
-                        let owner = Owner { uid: found.attributes.uid, gid: found.attributes.gid };
+                        let owner = Owner { uid: found.attributes.uid, gid: found.attributes.gid, umask: 0 };
                         forgotten.extend(volume.ensure_directory(&above, found.attributes.mode, owner)?);
                     }
                 }

@@ -160,8 +160,7 @@ impl Daemon {
                 .hint("mount elsewhere: --root DIR"));
         }
         let filesystem = FileSystem::new(Arc::clone(&store.volumes));
-        let session_options =
-            SessionOptions { passthrough: options.passthrough, ..SessionOptions::default() };
+        let session_options = SessionOptions { passthrough: options.passthrough };
         let session = Session::mount(Arc::clone(&filesystem), &root, session_options)?;
         let daemon = Daemon {
             turns: locks::Turns::new(options.updates_max),

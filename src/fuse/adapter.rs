@@ -133,8 +133,8 @@ impl Filesystem for Adapter {
     ) {
         let Some(kind) = convert::made_kind(mode, device) else { return reply.error(Errno::EPERM) };
         reply.with("mknod", parent, |parent| {
-            let mode = convert::permissions(mode, umask);
-            self.filesystem.make_node(parent, name.as_bytes(), kind, mode, convert::caller(request))
+            let caller = convert::caller(request, umask);
+            self.filesystem.make_node(parent, name.as_bytes(), kind, mode & 0o7777, caller)
         });
     }
 
@@ -148,8 +148,8 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         reply.with("mkdir", parent, |parent| {
-            let mode = convert::permissions(mode, umask);
-            self.filesystem.make_directory(parent, name.as_bytes(), mode, convert::caller(request))
+            let caller = convert::caller(request, umask);
+            self.filesystem.make_directory(parent, name.as_bytes(), mode & 0o7777, caller)
         });
     }
 
@@ -165,7 +165,7 @@ impl Filesystem for Adapter {
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         reply.with("symlink", parent, |parent| {
             let target = target.as_os_str().as_bytes();
-            self.filesystem.make_symlink(parent, name.as_bytes(), target, convert::caller(request))
+            self.filesystem.make_symlink(parent, name.as_bytes(), target, convert::caller(request, 0))
         });
     }
 
@@ -179,7 +179,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let Some(mode) = convert::rename_mode(flags, convert::caller(request)) else {
+        let Some(mode) = convert::rename_mode(flags, convert::caller(request, 0)) else {
             return reply.error(Errno::EINVAL);
         };
         reply.with("rename", parent, |parent| {
@@ -226,16 +226,9 @@ impl Filesystem for Adapter {
     ) {
         self.follow.note(request.pid());
         let result = answer("create", parent, |parent| {
-            let mode = convert::permissions(mode, umask);
+            let caller = convert::caller(request, umask);
             let register = |file: &std::fs::File| reply.open_backing(file);
-            self.create_node(
-                parent,
-                name.as_bytes(),
-                mode,
-                convert::caller(request),
-                OpenFlags(flags),
-                register,
-            )
+            self.create_node(parent, name.as_bytes(), mode & 0o7777, caller, OpenFlags(flags), register)
         });
         match result {
             Ok((found, Opened { handle, backing: Some(id) })) => {
@@ -378,7 +371,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _request: &Request,
+        request: &Request,
         node: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -386,7 +379,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        reply.send(self.set_xattr(node, name, value, flags));
+        reply.send(self.set_xattr(request, node, name, value, flags));
     }
 
     fn getxattr(&self, _request: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {

@@ -14,13 +14,9 @@ const BLOCK_SIZE: u32 = 4096;
 /// With which the kernel opens a file that it is going to run (`__FMODE_EXEC` in its `include/linux/fs.h`).
 const EXECUTE: u32 = 0x20;
 
-pub(super) fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid() }
-}
-
 /// The kernel leaves the umask to us (`DONT_MASK`).
-pub(super) fn permissions(mode: u32, umask: u32) -> u32 {
-    mode & 0o7777 & !umask
+pub(super) fn caller(request: &Request, umask: u32) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid(), umask }
 }
 
 pub(super) fn xattr_mode(flags: i32) -> XattrMode {

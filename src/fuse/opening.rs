@@ -173,7 +173,7 @@ impl Adapter {
 }
 
 /// Whether who asks is in a group: the kernel tells the first of theirs alone.
-fn is_in_group(request: &Request, group: u32) -> bool {
+pub(super) fn is_in_group(request: &Request, group: u32) -> bool {
     if request.gid() == group {
         return true;
     }

@@ -49,14 +49,11 @@ pub struct SessionOptions {
     /// Files of which all bytes are in one plain file are read and written by the kernel, past this program, where
     /// the kernel can do that (Linux 6.9).
     pub passthrough: bool,
-    /// Extended attributes can be read and set. Without them the kernel need not ask for a file's capabilities
-    /// before the first write after each look at it, nor `ls -l` for three attributes of each file.
-    pub extended_attributes: bool,
 }
 
 impl Default for SessionOptions {
     fn default() -> SessionOptions {
-        SessionOptions { passthrough: true, extended_attributes: true }
+        SessionOptions { passthrough: true }
     }
 }
 
@@ -267,6 +264,7 @@ pub(super) fn configure(options: &mut SessionOptions, config: &mut KernelConfig)
         (InitFlags::FUSE_HANDLE_KILLPRIV_V2, "leaving set-user-id to the program"),
         (InitFlags::FUSE_NO_OPENDIR_SUPPORT, "listing without opening"),
         (InitFlags::FUSE_EXPORT_SUPPORT, "finding nodes by file handles"),
+        (InitFlags::FUSE_POSIX_ACL, "access control lists"),
     ] {
         if config.add_capabilities(feature).is_err() {
             log::info!("the kernel cannot do: {name}");

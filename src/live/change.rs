@@ -3,6 +3,9 @@
 //! Every operation first loads all it needs and checks all it must; from the first change on it cannot fail, so an
 //! error leaves everything as it was.
 
+use std::collections::BTreeMap;
+
+use super::access_list;
 use super::directory::name_key;
 use super::node::{Body, Home, Node};
 use super::rows::Slot;
@@ -106,7 +109,13 @@ impl Volume {
         let is_directory = matches!(body, Body::Directory { .. });
         let set_group_id = if inherits && is_directory { SET_GROUP_ID } else { 0 };
         let owner = Caller { gid: if inherits { above.gid } else { caller.gid }, ..caller };
+        let inherited = match body {
+            Body::Symlink(_) => None,
+            _ => access_list::inherit(&above.xattrs, mode, is_directory),
+        };
+        let (mode, xattrs) = inherited.unwrap_or_else(|| (mode & !caller.umask, BTreeMap::new()));
         let mut node = Node::made(body, mode | set_group_id, owner);
+        node.xattrs = xattrs;
         node.home = Some(Home { directory, key: key.clone() });
         let now = node.changed;
         let local = state.take_number();

@@ -192,9 +192,8 @@ impl Node {
             trees::Node::HardLink(_) => return Err(LiveError::NotFound),
         };
         let trees::Attributes { mode, uid, gid, mtime, xattrs } = entry.attributes;
-        let list = xattrs.get(access_list::NAME);
         Ok(Node {
-            mode: list.map_or(mode, |list| access_list::mode_without_list(mode, list)),
+            mode: access_list::stored_mode(mode, &xattrs),
             uid,
             gid,
             modified: mtime,

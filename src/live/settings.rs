@@ -31,8 +31,11 @@ fn without_privileges(mode: u32, in_group: bool) -> u32 {
 }
 
 /// Refuses names of extended attributes that no disk has: [`LiveError::NotSupported`], or [`LiveError::Invalid`] where
-/// nothing follows the prefix. What the kernel would have to understand (access control lists) is not supported either.
+/// nothing follows the prefix.
 fn check_xattr_name(name: &[u8]) -> Result<(), LiveError> {
+    if [access_list::ACCESS, access_list::DEFAULT].contains(&name) {
+        return Ok(());
+    }
     let known = [&b"user."[..], b"trusted.", b"security."];
     match known.into_iter().find(|prefix| name.starts_with(prefix)) {
         None => Err(LiveError::NotSupported),
@@ -84,8 +87,7 @@ impl Volume {
         }
         if let Some(mode) = changes.mode {
             node.mode = mode & 0o7777;
-            // From now on the mode says everything.
-            node.xattrs.remove(access_list::NAME);
+            access_list::follow_mode(&mut node.xattrs, node.mode);
         }
         if let Some(change) = changes.accessed {
             node.accessed = Some(time(change, now));
@@ -175,8 +177,8 @@ impl Volume {
         Ok(self.node(&mut self.lock(), node.local())?.xattrs.keys().cloned().collect())
     }
 
-    /// Sets an extended attribute. Names are `user.`, `trusted.` or `security.` something. On a symbolic link none is
-    /// supported.
+    /// Sets an extended attribute. Names are `user.`, `trusted.` or `security.` something, and those of access control
+    /// lists: one that governs access sets the mode, too. On a symbolic link none is supported.
     pub fn set_xattr(
         &self,
         node: NodeId,
@@ -196,11 +198,25 @@ impl Volume {
         if matches!(node.body, Body::Symlink(_)) {
             return Err(LiveError::NotSupported);
         }
+        let (value, permissions) = match name {
+            access_list::ACCESS => match access_list::set(node.mode, value).ok_or(LiveError::Invalid)? {
+                (permissions, Some(list)) => (list, permissions),
+                (permissions, None) => {
+                    node.mode = permissions;
+                    node.xattrs.remove(name);
+                    node.changed = clock::now();
+                    state.touch(local);
+                    return Ok(());
+                }
+            },
+            access_list::DEFAULT if !access_list::is_list(value) => return Err(LiveError::Invalid),
+            _ => (value.into(), node.mode),
+        };
         match (mode, node.xattrs.contains_key(name)) {
             (XattrMode::Create, true) => return Err(LiveError::Exists),
             (XattrMode::Replace, false) => return Err(LiveError::NoAttribute),
             // As on ext4, nothing has changed then.
-            _ if node.xattrs.get(name).is_some_and(|before| **before == *value) => return Ok(()),
+            _ if node.xattrs.get(name) == Some(&value) && node.mode == permissions => return Ok(()),
             _ => {}
         }
         let others = || node.xattrs.iter().filter(|(other, _)| ***other != *name);
@@ -209,7 +225,8 @@ impl Volume {
         if names + name.len() + 1 > XATTR_NAMES_BYTES_MAX || values + value.len() > XATTR_VALUES_BYTES_MAX {
             return Err(LiveError::NoSpace);
         }
-        node.xattrs.insert(name.into(), value.into());
+        node.xattrs.insert(name.into(), value);
+        node.mode = permissions;
         node.changed = clock::now();
         state.touch(local);
         Ok(())

@@ -18,7 +18,7 @@ use super::*;
 use crate::objects::Objects;
 use crate::trees::{Attributes, Root, Totals, Trees};
 
-pub(super) const USER: Caller = Caller { uid: 33, gid: 33 };
+pub(super) const USER: Caller = Caller { uid: 33, gid: 33, umask: 0 };
 pub(super) const NUMBER: VolumeNumber = VolumeNumber(7);
 
 /// A store with its overlay.

@@ -27,6 +27,8 @@ pub struct Caller {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
+    /// Permission bits that new nodes of theirs do not have, unless a default access control list says what they have.
+    pub umask: u32,
 }
 
 /// Whether a volume may be changed through the mount.

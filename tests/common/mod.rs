@@ -73,7 +73,6 @@ struct Watched {
 }
 
 const DIRECTORY: &str = "SITEFS_TEST_DIRECTORY";
-const EXTENDED_ATTRIBUTES: &str = "SITEFS_TEST_EXTENDED_ATTRIBUTES";
 const PASSTHROUGH: &str = "SITEFS_TEST_PASSTHROUGH";
 
 /// A mount: `work` is a writable volume, `base` a read-only one and `copy` a writable one, both with the content of
@@ -94,7 +93,7 @@ impl Served {
 
     /// `fill` puts content into a directory first.
     pub fn start_with(passthrough: bool, fill: impl FnOnce(&Path)) -> Served {
-        Served::start_as(SessionOptions { passthrough, ..SessionOptions::default() }, fill)
+        Served::start_as(SessionOptions { passthrough }, fill)
     }
 
     pub fn start_as(options: SessionOptions, fill: impl FnOnce(&Path)) -> Served {
@@ -216,7 +215,6 @@ fn spawn(directory: &Path, options: SessionOptions) -> (Child, Option<ChildStdin
         .args(["serving_process", "--exact", "--nocapture", "--test-threads=1"])
         .env(DIRECTORY, directory)
         .env(PASSTHROUGH, options.passthrough.to_string())
-        .env(EXTENDED_ATTRIBUTES, options.extended_attributes.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -302,7 +300,7 @@ pub fn serve() {
     filesystem.set_namespace(&namespace);
 
     let passthrough = is_on(PASSTHROUGH);
-    let options = SessionOptions { passthrough, extended_attributes: is_on(EXTENDED_ATTRIBUTES) };
+    let options = SessionOptions { passthrough };
     let session = Session::mount(Arc::clone(&filesystem), &directory.join("root"), options).unwrap();
     println!("\nserving");
     let mut frozen_count = 0;

@@ -86,39 +86,102 @@ fn set_user_id_has_no_effect_on_the_mount() {
     as_nobody(&format!("test \"$({} -u)\" = 65534", program.display()), true);
 }
 
-/// A list denies the group what the mode, whose group bits are the list's mask, seems to allow.
-#[test]
-fn what_an_access_list_denies_is_denied_where_there_are_none() {
-    let entries: [(u16, u16, u32); 5] =
-        [(1, 6, u32::MAX), (2, 4, 1), (4, 0, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
-    let mut list = 2_u32.to_le_bytes().to_vec();
-    for (tag, rights, id) in entries {
-        list.extend([tag.to_le_bytes().as_slice(), &rights.to_le_bytes(), &id.to_le_bytes()].concat());
-    }
-    let none = rustix::fs::XattrFlags::empty();
-    let mut supported = true;
-    let served = Served::start_with(true, |content| {
-        let file = content.join("file");
-        fs::write(&file, "secret").unwrap();
-        chown(&file, Some(0), Some(65534)).unwrap();
-        supported = rustix::fs::setxattr(&file, "system.posix_acl_access", &list, none).is_ok();
-        assert!(!supported || mode(&file) == 0o640);
+const ACCESS: &str = "system.posix_acl_access";
+const DEFAULT: &str = "system.posix_acl_default";
+
+/// A list for the owner, one user, the owning group, the mask and the others, as the kernel has it.
+fn access_list(owner: u16, user: (u32, u16), group: u16, mask: u16, others: u16) -> Vec<u8> {
+    let entries: [(u16, u16, u32); 5] = [
+        (1, owner, u32::MAX),
+        (2, user.1, user.0),
+        (4, group, u32::MAX),
+        (16, mask, u32::MAX),
+        (32, others, u32::MAX),
+    ];
+    let entries = entries.iter().flat_map(|(tag, rights, id)| {
+        [tag.to_le_bytes().as_slice(), &rights.to_le_bytes(), &id.to_le_bytes()].concat()
     });
-    if !supported {
-        eprintln!("skipped: the temporary directory is on a file system without access control lists");
-        return;
+    2_u32.to_le_bytes().into_iter().chain(entries).collect()
+}
+
+fn set_list(path: &Path, name: &str, list: &[u8]) -> Result<(), Errno> {
+    rustix::fs::setxattr(path, name, list, rustix::fs::XattrFlags::empty())
+}
+
+fn lists(path: &Path) -> Vec<String> {
+    let mut names = [0; 256];
+    let length = rustix::fs::listxattr(path, &mut names).unwrap();
+    let names = String::from_utf8(names[..length].to_vec()).unwrap();
+    names.split_terminator('\0').map(str::to_owned).collect()
+}
+
+/// Lists that were taken in and lists that are set here, in heads, snapshots and clones, before and after a restart.
+#[test]
+fn access_lists_give_and_deny() {
+    const NOBODY: u32 = 65534;
+    let gives = access_list(6, (NOBODY, 4), 0, 4, 0);
+    // The mode, whose group bits are the list's mask, seems to give this to the group.
+    let denies = access_list(6, (1, 4), 0, 4, 0);
+    let mut supported = true;
+    let put = |directory: &Path| {
+        for name in ["gives", "denies"] {
+            fs::write(directory.join(name), "secret").unwrap();
+        }
+        chown(directory.join("denies"), Some(0), Some(NOBODY)).unwrap();
+        set_list(&directory.join("gives"), ACCESS, &gives)?;
+        set_list(&directory.join("denies"), ACCESS, &denies)
+    };
+    let mut served = Served::start_with(true, |content| supported = put(content).is_ok());
+    put(&served.work()).unwrap();
+    served.freeze("snapshot", || ());
+    for round in 0..2 {
+        for place in ["base", "copy", "work", "snapshot"] {
+            if (place == "base" || place == "copy") && !supported || place == "snapshot" && round == 1 {
+                continue;
+            }
+            let place = served.root().join(place);
+            for (name, given) in [("gives", true), ("denies", false)] {
+                assert_eq!(mode(&place.join(name)), 0o640);
+                as_nobody(&format!("cat {}/{name}", place.display()), given);
+            }
+        }
+        if round == 0 {
+            served.stop();
+            served.start_again();
+        }
     }
-    for place in ["base", "copy"] {
-        let file = served.root().join(place).join("file");
-        assert_eq!(mode(&file), 0o600);
-        as_nobody(&format!("cat {}", file.display()), false);
-        let set = rustix::fs::setxattr(&file, "system.posix_acl_access", &list, none);
-        assert_eq!(set, Err(Errno::OPNOTSUPP));
-    }
-    // The administrator's word replaces the list's.
-    let file = served.root().join("copy/file");
+
+    // The mode is the mask, whoever sets it.
+    let (file, name) = (served.work().join("gives"), served.work().join("gives").display().to_string());
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    as_nobody(&format!("cat {name}"), false);
     fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
-    as_nobody(&format!("cat {}", file.display()), true);
+    as_nobody(&format!("cat {name}"), true);
+    as_nobody(&format!("echo more >> {name}"), false);
+    set_list(&file, ACCESS, &access_list(6, (NOBODY, 6), 0, 6, 0)).unwrap();
+    as_nobody(&format!("echo more >> {name}"), true);
+    assert_eq!((mode(&file), lists(&file)), (0o660, vec![ACCESS.to_owned()]));
+    // A list that says no more than the mode is none.
+    let plain = access_list(6, (0, 0), 4, 0, 4);
+    let plain = [&plain[..12], &plain[20..28], &plain[36..]].concat();
+    set_list(&file, ACCESS, &plain).unwrap();
+    assert_eq!((mode(&file), lists(&file)), (0o644, Vec::new()));
+    assert_eq!(set_list(&file, ACCESS, b"no list"), Err(Errno::OPNOTSUPP));
+    assert_eq!(set_list(&file, DEFAULT, &gives), Err(Errno::ACCESS));
+
+    // What is made in a directory begins with the directory's default, whatever the umask.
+    let shared = served.work().join("shared");
+    fs::create_dir(&shared).unwrap();
+    set_list(&shared, DEFAULT, &access_list(7, (NOBODY, 7), 0, 7, 0)).unwrap();
+    let script = "umask 077; echo text > file; mkdir -p directory/deeper; echo text > directory/deeper/file; ln -s x link";
+    assert!(Command::new("sh").args(["-c", script]).current_dir(&shared).status().unwrap().success());
+    fs::set_permissions(&shared, Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(lists(&shared.join("directory/deeper")), [ACCESS, DEFAULT]);
+    assert_eq!(mode(&shared.join("file")), 0o660);
+    let shared = shared.display();
+    as_nobody(&format!("cat {shared}/file && echo more >> {shared}/directory/deeper/file"), true);
+    as_nobody(&format!("touch {shared}/directory/new && touch {shared}/new"), false);
+    as_nobody(&format!("test -e {shared}/directory/new"), true);
 }
 
 /// Nobody gets at a snapshot or a clone of what was kept from them.

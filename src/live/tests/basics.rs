@@ -325,7 +325,8 @@ fn set_user_id_goes_with_a_change_and_set_group_id_directories_pass_their_group_
     assert!(!volume.clear_privileges(id, FILE_BYTES_MAX + 1, |_| true).unwrap(), "no file is so large");
     assert!(volume.clear_privileges(id, FILE_BYTES_MAX, |_| panic!("nobody asks")).unwrap());
 
-    let shared = volume.make_directory(root, b"shared", 0o755, Caller { uid: 0, gid: 100 }).unwrap().id;
+    let shared =
+        volume.make_directory(root, b"shared", 0o755, Caller { uid: 0, gid: 100, umask: 0 }).unwrap().id;
     volume.set_attributes(shared, &mode(0o2775)).unwrap();
     let below = volume.make_directory(shared, b"d", 0o755, USER).unwrap();
     assert_eq!((below.mode, below.gid, below.uid), (0o2755, 100, 33));
@@ -441,7 +442,7 @@ fn names_and_values_have_limits() {
     set(b"user.a", b"", XattrMode::Replace).unwrap();
     assert_eq!(volume.attributes(id).unwrap().changed, changed, "the same value is no change");
     assert!(matches!(set(b"user.a", b"", XattrMode::Create), Err(LiveError::Exists)));
-    assert!(matches!(set(b"system.posix_acl_access", b"", XattrMode::Set), Err(LiveError::NotSupported)));
+    assert!(matches!(set(b"system.posix_acl_access", b"no list", XattrMode::Set), Err(LiveError::Invalid)));
     assert!(matches!(volume.xattr(id, b"bogus.name"), Err(LiveError::NotSupported)));
     assert!(matches!(volume.remove_xattr(id, b"bogus.name"), Err(LiveError::NotSupported)));
     assert!(matches!(volume.xattr(id, b"user."), Err(LiveError::Invalid)));
