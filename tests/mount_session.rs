@@ -149,6 +149,26 @@ fn what_was_looked_at_once_is_answered_by_the_kernel() {
     served.while_stopped(|| walk(&base));
 }
 
+/// Else the program would ask over and over, with all of a processor, whether there is something to do.
+#[test]
+fn the_program_sleeps_until_the_kernel_asks() {
+    let served = Served::start(true);
+    let process = format!("/proc/{}", served.process());
+    let mut devices = 0;
+    for entry in fs::read_dir(format!("{process}/fd")).unwrap() {
+        let entry = entry.unwrap();
+        if fs::read_link(entry.path()).is_ok_and(|file| file == Path::new("/dev/fuse")) {
+            let number = entry.file_name().into_string().unwrap();
+            let facts = fs::read_to_string(format!("{process}/fdinfo/{number}")).unwrap();
+            let flags = facts.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+            let flags = u32::from_str_radix(flags, 8).unwrap();
+            assert_eq!(flags & rustix::fs::OFlags::NONBLOCK.bits(), 0, "{facts}");
+            devices += 1;
+        }
+    }
+    assert!(devices > 0);
+}
+
 #[test]
 fn open_files_are_read_and_written_past_the_program() {
     let served = Served::start_with(true, fill);

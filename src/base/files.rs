@@ -37,8 +37,8 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
     }
 }
 
-/// How a file is opened. What should be a file and is a named pipe is opened at once, without waiting for whoever has its
-/// other end; of a file, this changes nothing.
+/// How a file of the store is opened. What should be a file and is a named pipe is opened at once, without waiting for
+/// whoever has its other end; of a file, this changes nothing.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
@@ -53,6 +53,16 @@ pub fn open(path: &Path) -> Result<File, FileError> {
 /// Opens an existing file for reading and writing.
 pub fn open_read_write(path: &Path) -> Result<File, FileError> {
     options().read(true).write(true).open(path).at("open", path)
+}
+
+/// Opens a device for reading and writing: who reads waits for what comes.
+pub fn open_device(path: &Path) -> Result<File, FileError> {
+    OpenOptions::new().read(true).write(true).open(path).at("open", path)
+}
+
+/// Opens what somebody has named for reading, which may be a pipe: who reads waits for what comes.
+pub fn open_input(path: &Path) -> Result<File, FileError> {
+    File::open(path).at("open", path)
 }
 
 /// Has `length` bytes of a file from `offset` read in the background. Advice: nothing depends on it.

@@ -101,7 +101,7 @@ impl Session {
             return Err(SessionError::NotEmpty { root: root.to_owned() });
         }
         let root = files::canonical(root)?;
-        let device = files::open_read_write(Path::new("/dev/fuse"))?;
+        let device = files::open_device(Path::new("/dev/fuse"))?;
         mount_device(&device, &root)?;
         Session::serve(filesystem, root.clone(), options, device).inspect_err(|_| {
             if let Err(error) = rustix::mount::unmount(&root, UnmountFlags::DETACH) {
@@ -246,7 +246,7 @@ fn ends_soon(background: &BackgroundSession) -> bool {
 fn abort_connection(device: &str) {
     let Some((_, minor)) = device.split_once(':') else { return };
     let path = PathBuf::from(format!("/sys/fs/fuse/connections/{minor}/abort"));
-    let aborted = files::open_read_write(&path).and_then(|mut file| file.write_all(b"1").at("write", &path));
+    let aborted = files::open_device(&path).and_then(|mut file| file.write_all(b"1").at("write", &path));
     if let Err(error) = aborted {
         log::debug!("{error}");
     }

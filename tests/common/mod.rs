@@ -122,6 +122,11 @@ impl Served {
         self.await_line("serving");
     }
 
+    /// The number of the serving process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Runs `work` while the serving process does nothing: what it does is done by the kernel alone.
     pub fn while_stopped<T>(&self, work: impl FnOnce() -> T) -> T {
         signal(self.child.id(), Signal::STOP);

@@ -77,6 +77,7 @@ fn open(path: &Path) -> Result<Box<dyn Read + Send>, Stop> {
         }
         return Ok(Box::new(io::stdin()));
     }
-    let file = files::open(path).map_err(|error| Failure::usage("cannot read the dump").because(&error))?;
+    let file =
+        files::open_input(path).map_err(|error| Failure::usage("cannot read the dump").because(&error))?;
     Ok(Box::new(file))
 }
