@@ -30,7 +30,7 @@ const POSTGRESQL_ACCESS: &str =
 pub(crate) struct Server {
     directory: Home,
     process: Child,
-    is_mariadb: bool,
+    pub(crate) is_mariadb: bool,
     /// Where it listens at 127.0.0.1, besides its socket.
     port: Option<u16>,
 }
