@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::plan::Plan;
 use crate::live::node::Body;
@@ -166,9 +167,12 @@ fn a_file_that_is_written_all_the_time_past_this_program_is_reported() {
                 file.write_all_at(b"line", 0).unwrap();
             }
         });
-        // Whether the writer happens to be at work while its file is copied is up to the scheduler.
-        let frozen =
-            (0..100).map(|_| volume.freeze().unwrap().unstable).find(|unstable| !unstable.is_empty());
+        // Whether the writer happens to be at work while its file is copied is up to the scheduler, which lets it wait
+        // for seconds on a busy machine.
+        let until = Instant::now() + Duration::from_secs(60);
+        let frozen = std::iter::repeat_with(|| volume.freeze().unwrap().unstable)
+            .take_while(|_| Instant::now() < until)
+            .find(|unstable| !unstable.is_empty());
         stop.store(true, Ordering::SeqCst);
         frozen
     });
