@@ -81,7 +81,7 @@ impl Volume {
         if !mode.write && !mode.truncate {
             let mut state = self.lock();
             // The first time that may take reading it, for which nobody else is to wait.
-            if let Body::Stored(content) = &self.node(&mut state, local)?.body {
+            if let Body::Stored(content @ FileContent::Plain { .. }) = &self.node(&mut state, local)?.body {
                 let content = *content;
                 drop(state);
                 self.shared.trees.objects.compare_plain(&content)?;

@@ -29,8 +29,8 @@ pub enum NamespaceEntry {
 
 /// The whole namespace: a description that replaces the one before in one step.
 ///
-/// A node's number is derived from its path and what it is (a symbolic link's target and a file's text included), so it is the same
-/// after a restart, and another number whenever it is something else.
+/// A node's number is derived from its path and what it is (a symbolic link's target and a file's text included), so it
+/// is the same after a restart, and another number whenever it is something else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
     /// The entries of the root.
@@ -70,8 +70,8 @@ enum Content {
     /// In the order of the keys.
     Directory(Vec<Child>),
     Symlink(String),
-    Text(String),
-    File,
+    /// A file with this content.
+    File(String),
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -95,8 +95,8 @@ impl NumberedNamespace {
     ) -> NumberedNamespace {
         let mut numbered = NumberedNamespace { nodes: HashMap::new() };
         // The root's number is taken before its children are given theirs.
-        numbered.put(ROOT_LOCAL, Content::File, now);
-        numbered.put(SIGN_LOCAL, Content::File, now);
+        numbered.put(ROOT_LOCAL, Content::File(String::new()), now);
+        numbered.put(SIGN_LOCAL, Content::File(String::new()), now);
         let children = numbered.add_children("", &namespace.entries, now);
         numbered.put(ROOT_LOCAL, Content::Directory(children), now);
         if let Some(before) = before {
@@ -215,13 +215,13 @@ impl NumberedNamespace {
                 (self.take_number(path, "directory mount point", "", now), Content::Directory(Vec::new()))
             }
             NamespaceEntry::FileMountPoint => {
-                (self.take_number(path, "file mount point", "", now), Content::File)
+                (self.take_number(path, "file mount point", "", now), Content::File(String::new()))
             }
             NamespaceEntry::Symlink(target) => {
                 (self.take_number(path, "symlink", target, now), Content::Symlink(target.clone()))
             }
             NamespaceEntry::Text(text) => {
-                (self.take_number(path, "text", text, now), Content::Text(text.clone()))
+                (self.take_number(path, "text", text, now), Content::File(text.clone()))
             }
         };
         self.put(local, content, now);
@@ -240,7 +240,7 @@ impl NumberedNamespace {
         while local <= SIGN_LOCAL || self.nodes.contains_key(&local) {
             local = (local + 1) & LOCAL_MASK;
         }
-        self.put(local, Content::File, now);
+        self.put(local, Content::File(String::new()), now);
         local
     }
 
@@ -252,7 +252,7 @@ impl NumberedNamespace {
     fn children(&self, directory: NodeId) -> Result<&[Child], LiveError> {
         match &self.node(directory)?.content {
             Content::Directory(children) => Ok(children),
-            Content::Symlink(_) | Content::Text(_) | Content::File => Err(LiveError::NotADirectory),
+            Content::Symlink(_) | Content::File(_) => Err(LiveError::NotADirectory),
         }
     }
 
@@ -272,8 +272,7 @@ impl NumberedNamespace {
         let (kind, mode, size, link_count) = match content {
             Content::Directory(children) => (FileKind::Directory, 0o755, 0, self.directory_links(children)),
             Content::Symlink(target) => (FileKind::Symlink, 0o777, target.len() as u64, 1),
-            Content::Text(text) => (FileKind::File, 0o444, text.len() as u64, 1),
-            Content::File => (FileKind::File, 0o444, 0, 1),
+            Content::File(text) => (FileKind::File, 0o444, text.len() as u64, 1),
         };
         Ok(NodeAttributes {
             id: node,
@@ -308,7 +307,7 @@ impl NumberedNamespace {
         }
         let has_it = |node: &Arc<Node>| match &node.content {
             Content::Directory(children) => children.iter().any(|entry| entry.node == child),
-            Content::Symlink(_) | Content::Text(_) | Content::File => false,
+            Content::Symlink(_) | Content::File(_) => false,
         };
         let found = self.nodes.iter().filter(|(_, node)| has_it(node)).map(|(local, _)| *local).min();
         found.map(|local| NodeId::new(NAMESPACE, local)).ok_or(LiveError::NotFound)
@@ -318,13 +317,13 @@ impl NumberedNamespace {
     pub(super) fn read_link(&self, node: NodeId) -> Result<Box<[u8]>, LiveError> {
         match &self.node(node)?.content {
             Content::Symlink(target) => Ok(target.as_bytes().into()),
-            Content::Directory(_) | Content::Text(_) | Content::File => Err(LiveError::Invalid),
+            Content::Directory(_) | Content::File(_) => Err(LiveError::Invalid),
         }
     }
 
     /// Reads a file at `offset`; how many bytes there were, fewer than asked for only at the end.
     pub(super) fn read(&self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize, LiveError> {
-        let Content::Text(text) = &self.node(node)?.content else { return Ok(0) };
+        let Content::File(text) = &self.node(node)?.content else { return Ok(0) };
         let rest = usize::try_from(offset).ok().and_then(|at| text.as_bytes().get(at..)).unwrap_or_default();
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
@@ -334,7 +333,7 @@ impl NumberedNamespace {
     /// Whether a node can be opened: only files are.
     pub(super) fn check_open(&self, node: NodeId) -> Result<(), LiveError> {
         match &self.node(node)?.content {
-            Content::Text(_) | Content::File => Ok(()),
+            Content::File(_) => Ok(()),
             Content::Directory(_) => Err(LiveError::IsADirectory),
             Content::Symlink(_) => Err(LiveError::Invalid),
         }
