@@ -49,6 +49,16 @@ pub struct NamespaceEdit {
 /// The volume number of the namespace itself.
 pub(super) const NAMESPACE: VolumeNumber = VolumeNumber(0);
 
+/// The permissions of the root: those of a directory that everybody may list, but none for its group. The kernel looks for
+/// an access control list where a group has permissions and the caller is not the owner, and of the root alone it never
+/// remembers that there is none: it makes that inode before it knows that the session keeps such lists (`ACL_DONT_CACHE`, which
+/// Linux 6.18 does not forget any more). Each path of another user's would cost a request.
+const ROOT_MODE: u32 = 0o705;
+
+/// The group of the root, so that no process is in it and has less than all others: the last number but one, as the last
+/// stands for none.
+const NOBODYS_GROUP: u32 = u32::MAX - 1;
+
 const ROOT_LOCAL: u64 = 1;
 const SIGN_LOCAL: u64 = 2;
 const LOCAL_MASK: u64 = (1 << 40) - 1;
@@ -269,8 +279,12 @@ impl NumberedNamespace {
     /// The attributes of a node of the namespace.
     pub(super) fn attributes(&self, node: NodeId) -> Result<NodeAttributes, LiveError> {
         let Node { content, changed } = self.node(node)?;
+        let is_root = node == NodeId::ROOT;
         let (kind, mode, size, link_count) = match content {
-            Content::Directory(children) => (FileKind::Directory, 0o755, 0, self.directory_links(children)),
+            Content::Directory(children) => {
+                let mode = if is_root { ROOT_MODE } else { 0o755 };
+                (FileKind::Directory, mode, 0, self.directory_links(children))
+            }
             Content::Symlink(target) => (FileKind::Symlink, 0o777, target.len() as u64, 1),
             Content::File(text) => (FileKind::File, 0o444, text.len() as u64, 1),
         };
@@ -280,7 +294,7 @@ impl NumberedNamespace {
             mode,
             link_count,
             uid: 0,
-            gid: 0,
+            gid: if is_root { NOBODYS_GROUP } else { 0 },
             size,
             blocks: 0,
             accessed: *changed,

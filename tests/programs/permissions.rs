@@ -1,7 +1,7 @@
 //! What other users may do, here and in snapshots and clones.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
@@ -182,6 +182,21 @@ fn access_lists_give_and_deny() {
     as_nobody(&format!("cat {shared}/file && echo more >> {shared}/directory/deeper/file"), true);
     as_nobody(&format!("touch {shared}/directory/new && touch {shared}/new"), false);
     as_nobody(&format!("test -e {shared}/directory/new"), true);
+}
+
+/// The kernel asks for the root's access control list with each path of another user, unless its group has no permissions.
+#[test]
+fn everybody_may_list_the_root_and_no_group_has_a_say_there() {
+    let served = Served::start(true);
+    let root = served.root();
+    let found = fs::metadata(&root).unwrap();
+    assert_eq!(found.permissions().mode() & 0o7777, 0o705);
+    assert_ne!(found.gid(), 0, "whoever is in root's group has what all have");
+    let list = format!("ls {} && test -d {}", root.display(), served.work().display());
+    as_nobody(&list, true);
+    let in_roots_group = ["--reuid=65534", "--regid=0", "--clear-groups", "sh", "-c", &list];
+    assert!(Command::new("setpriv").args(in_roots_group).output().unwrap().status.success());
+    as_nobody(&format!("touch {}/file", root.display()), false);
 }
 
 /// Nobody gets at a snapshot or a clone of what was kept from them.

@@ -17,12 +17,20 @@ bench_requests() {
   count_requests 'find, again;file' "$TREE_FILES" tree_find "$tree"
   count_requests 'read all, first;file' "$TREE_FILES" tree_read "$tree"
   count_requests 'read all, again;file' "$TREE_FILES" tree_read "$tree"
+  # Once before, as each directory is asked for its access control list then.
+  look_as_web "$tree" >/dev/null
+  count_requests 'stat by another user;file' 1000 look_as_web "$tree"
   count_requests 'chmod -R;file' "$TREE_FILES" tree_chmod "$tree"
   count_requests 'rm -r;file' "$TREE_FILES" rm -rf "$new"
   count_requests 'random writes;write and fsync' 300 workload sitefs random-writes "$(root_of sitefs)/file"
   count_requests 'SQLite, rollback journal;transaction' 200 workload sitefs sqlite-delete "$(root_of sitefs)/file"
   count_requests 'SQLite, WAL;transaction' 200 workload sitefs sqlite-wal "$(root_of sitefs)/file"
   sitefs_run --quiet site remove requests --force >/dev/null
+}
+
+# look_as_web TREE: the attributes of 1,000 files, by their whole paths.
+look_as_web() {
+  find "$1" -type f -print0 | head -z -n 1000 | as_web xargs -0 stat -c %s
 }
 
 # The operations that are counted, by their numbers in the kernel's interface.
