@@ -204,7 +204,8 @@ impl Daemon {
         self.show_volume(site.data_volume, &site.data_base, Access::Writable)?;
         if Daemon::is_on_server(&site) {
             let recorded = snapshot.database.as_ref();
-            if let Err(failure) = self.make_database(&name.key(), &site.name, &origin, recorded) {
+            if let Err(failure) = self.make_database(&name.key(), &site.name, &origin, new.snapshot, recorded)
+            {
                 self.remove_site(&site)?;
                 return Err(failure);
             }

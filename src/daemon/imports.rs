@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::Daemon;
-use super::capture::{Captured, HELD_MAX};
+use super::capture::Captured;
 use super::generations::{NewGeneration, volume_number};
+use super::holding::HELD_MAX;
 use super::servers::{HOLD_WAIT, begin_dump};
 use crate::base::files::{self, At};
 use crate::base::{Lane, RelativePath, Timestamp};

@@ -14,6 +14,7 @@ mod capture;
 mod clones;
 mod code_files;
 mod collection;
+mod copying;
 mod databases;
 mod differences;
 mod draining;
@@ -21,6 +22,7 @@ mod expiry;
 mod failure;
 mod generations;
 mod handler;
+mod holding;
 mod hooks;
 mod imports;
 mod locks;
@@ -88,7 +90,7 @@ pub struct Daemon {
     views: Mutex<BTreeMap<(PlatformName, Lane), volumes::LaneView>>,
     locks: locks::Locks,
     turns: locks::Turns,
-    holds: Mutex<BTreeMap<u64, Arc<capture::WriteHold>>>,
+    holds: Mutex<BTreeMap<u64, Arc<holding::WriteHold>>>,
     /// What has proved a backup of a site and is kept for the next copy of it.
     spares: Mutex<BTreeMap<SiteName, spares::Spare>>,
     /// Serialises changes of the namespace, so that an older description never replaces a newer one.

@@ -5,9 +5,12 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::Daemon;
-use super::capture::WriteHold;
 use super::clones::NewClone;
+use super::copying::UnfinishedSnapshot;
+use super::holding::WriteHold;
 use super::runs::Proof;
 use crate::base::process::{Command, Ending};
 use crate::base::{Lane, PlatformName, SiteName, Timestamp};
@@ -17,7 +20,7 @@ use crate::history::SnapshotId;
 use crate::site::{Facts, GenerationName, LivePointer, Place, Platform, Site, SiteKind, is_companion};
 use crate::trees::Node;
 use crate::update::{
-    Changes, CommandEnd, CommandRequest, DatabaseSource, Failure, FileChanges, HoldId, HookRequest,
+    Begun, Changes, CommandEnd, CommandRequest, DatabaseSource, Failure, FileChanges, HoldId, HookRequest,
     Inspection, Operations, Page, PageRequest, Pages, Reading, Switch, TableChange, Verified,
 };
 
@@ -35,6 +38,15 @@ pub(super) struct RunOperations<'a> {
     pub(super) caller: &'a Caller,
     /// Where warnings go.
     pub(super) events: &'a dyn Events,
+    /// The snapshot that is not in the log yet.
+    unfinished: Mutex<Option<UnfinishedSnapshot>>,
+}
+
+impl<'a> RunOperations<'a> {
+    /// Those of a run on a site of `daemon`.
+    pub(super) fn new(daemon: &'a Daemon, caller: &'a Caller, events: &'a dyn Events) -> RunOperations<'a> {
+        RunOperations { daemon, caller, events, unfinished: Mutex::default() }
+    }
 }
 
 impl Operations for RunOperations<'_> {
@@ -99,21 +111,37 @@ impl Operations for RunOperations<'_> {
         reading: Reading,
     ) -> Result<SnapshotId, Failure> {
         let daemon = self.daemon;
-        let site = daemon.site(&of.site)?;
-        let generation = daemon.generation(of)?;
-        // One that lets the application write is no state to take as it is.
-        let is_of = |hold: &&Arc<WriteHold>| hold.generation() == of && !hold.lets_write();
-        let hold = daemon.holds.lock().values().find(is_of).cloned();
+        let (site, generation) = (daemon.site(&of.site)?, daemon.generation(of)?);
+        let hold = self.hold_of(of);
         let captured = match reading {
             Reading::Whole => daemon.capture(&site, &generation, hold.as_deref())?,
             Reading::Nothing => daemon.take(&site, &generation, hold.as_deref(), || ())?,
-            Reading::Copying => {
-                daemon.take_and_copy(&site, &generation, hold.as_deref(), u64::MAX, self.events)?
-            }
         };
         captured.warn_of_unstable(self.events);
-        let caller = Caller { user: author.to_owned(), ..self.caller.clone() };
-        Ok(daemon.register(&caller, &site, &generation, captured, message, None)?)
+        Ok(daemon.register(&self.caller_as(author), &site, &generation, captured, message, None)?)
+    }
+
+    fn begin_snapshot(&self, of: &GenerationName, message: &str, author: &str) -> Result<Begun, Failure> {
+        let generation = self.daemon.generation(of)?;
+        let (hold, caller) = (self.hold_of(of), self.caller_as(author));
+        // What an earlier attempt has left of the dump is of no use, and in the way of this one.
+        drop(self.unfinished.lock().take());
+        let (snapshot, unfinished) =
+            self.daemon.begin_snapshot(&caller, &generation, hold.as_deref(), message, self.events)?;
+        let is_finished = unfinished.is_none();
+        *self.unfinished.lock() = unfinished;
+        Ok(Begun { snapshot, is_finished })
+    }
+
+    fn finish_snapshot(&self, begun: SnapshotId, made: &GenerationName) -> Result<SnapshotId, Failure> {
+        let unfinished = self.unfinished.lock().take_if(|unfinished| unfinished.stands_for == begun);
+        match unfinished {
+            Some(unfinished) => Ok(self.daemon.finish_snapshot(unfinished, made)?),
+            None => {
+                Err("nothing is left of the dump of what is held: it ended with the command that began it"
+                    .into())
+            }
+        }
     }
 
     fn verify(&self, snapshot: SnapshotId) -> Result<Verified, Failure> {
@@ -367,6 +395,16 @@ impl Daemon {
 }
 
 impl RunOperations<'_> {
+    /// The hold of a generation. One that lets the application write is none: its state is not to be taken as it is.
+    fn hold_of(&self, of: &GenerationName) -> Option<Arc<WriteHold>> {
+        let is_of = |hold: &&Arc<WriteHold>| hold.generation() == of && !hold.lets_write();
+        self.daemon.holds.lock().values().find(is_of).cloned()
+    }
+
+    fn caller_as(&self, author: &str) -> Caller {
+        Caller { user: author.to_owned(), ..self.caller.clone() }
+    }
+
     /// The number of a new hold.
     fn next_hold(&self) -> Result<u64, Failure> {
         let counter = |tx: &mut crate::history::Transaction<'_>| tx.next_number(HOLD_COUNTER);

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::Daemon;
-use super::capture::WriteHold;
 use super::generations::NewGeneration;
+use super::holding::WriteHold;
 use crate::base::SiteName;
 use crate::control::response::{Deployed, Switched};
 use crate::control::{At, Caller, Events, Failure, Target, request};
-use crate::history::{PlatformBinding, SnapshotId};
+use crate::history::{PlatformBinding, Refs, SnapshotId};
 use crate::site::{Command, Generation, GenerationName, GenerationState, Platform, Site};
 use crate::trees::Root;
 use crate::update::{CommandEnd, CommandRequest};
@@ -245,14 +245,18 @@ impl Daemon {
         let is_made = self.store.catalog.get::<Generation>(&name.key())?.is_some();
         let shares = self.is_database_shared(name)?;
         if Daemon::is_on_server(site) && !is_made && !shares {
-            let made = self.make_database(&name.key(), &site.name, site, recorded.database.as_ref());
+            let made =
+                self.make_database(&name.key(), &site.name, site, snapshot, recorded.database.as_ref());
             if let Err(failure) = made {
                 self.drop_database(&name.key())?;
                 return Err(failure);
             }
         }
         let code = self.with_settings(site, name, platform, &split.code)?.root;
-        self.make_generation(&NewGeneration { name: name.clone(), code, platform, snapshot: Some(snapshot) })
+        let refs = Refs::new(&self.store.catalog);
+        let is_listed = refs.resolve(&recorded.site, &snapshot.to_string()).is_ok();
+        let snapshot = Some(snapshot).filter(|_| is_listed);
+        self.make_generation(&NewGeneration { name: name.clone(), code, platform, snapshot })
     }
 
     fn switch_to_target(

@@ -82,7 +82,7 @@ impl Daemon {
         events: &dyn Events,
     ) -> Result<UpdateOutcome, Failure> {
         let site = request.site;
-        let operations = RunOperations { daemon: self, caller, events };
+        let operations = RunOperations::new(self, caller, events);
         let announced = Mutex::default();
         let report = |event: update::Event| report(events, &announced, event);
         let wish = || if self.is_stopping() { Wish::Suspend } else { Wish::Continue };
@@ -257,12 +257,12 @@ impl Daemon {
         if let Some(recorded) = &snapshot.database {
             let site = self.site(&snapshot.site)?;
             if recorded.dump.is_some() {
-                let copy_seconds = match proof {
+                let copy = match proof {
                     Proof::Dropped => self.prove_dump(&site, recorded).map(|()| None)?,
                     Proof::Kept => Some(self.prove_and_keep(&site, recorded)?),
                 };
                 let tables = recorded.tables.len() as u64;
-                return Ok(Verified { found: Verification { objects, bytes, tables }, copy_seconds });
+                return Ok(Verified { found: Verification { objects, bytes, tables }, copy });
             }
             let restored = self.summarise_database(&site, &snapshot.root)?;
             let restored = restored
@@ -276,7 +276,7 @@ impl Daemon {
             }
             tables = restored.tables.len() as u64;
         }
-        Ok(Verified { found: Verification { objects, bytes, tables }, copy_seconds: None })
+        Ok(Verified { found: Verification { objects, bytes, tables }, copy: None })
     }
 
     /// Reads the database in a snapshot back from the store, which compares each object with its name; how many bytes.

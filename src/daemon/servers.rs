@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use crate::base::SiteName;
 use crate::control::{Events, Failure};
 use crate::database::{
     DatabaseError, Difference, Secret, ServerAddress, ServerDatabase, ServerDump, ServerHold, ServerUrl,
-    Summary, Tablespaces,
+    Summary,
 };
 use crate::history::{DatabaseSnapshot, Record};
 use crate::live::Access;
@@ -68,6 +69,49 @@ pub(super) struct BegunDump {
     engine: String,
     /// Whether tables without transactions are among what it reads: then writes are held until its end.
     pub(super) needs_hold: bool,
+}
+
+impl BegunDump {
+    /// Puts the rest of it into the store.
+    fn store(self, objects: &Objects, is_verified: bool) -> Result<DatabaseSnapshot, Failure> {
+        self.store_until(objects, is_verified, &AtomicBool::new(false))
+    }
+
+    /// As [`BegunDump::store`], and an error as soon as `is_over` is set.
+    pub(super) fn store_until(
+        self,
+        objects: &Objects,
+        is_verified: bool,
+        is_over: &AtomicBool,
+    ) -> Result<DatabaseSnapshot, Failure> {
+        let BegunDump { dump, engine, .. } = self;
+        let mut reader = Abandonable { dump, is_over };
+        let content = objects.put_file(&mut reader, u64::MAX)?;
+        let Summary { tables, schema } = reader.dump.finish()?;
+        Ok(DatabaseSnapshot {
+            engine,
+            file: None,
+            dump: Some(content),
+            tables,
+            schema,
+            verified: is_verified,
+        })
+    }
+}
+
+/// Reads until it is given up.
+struct Abandonable<'a, R> {
+    dump: R,
+    is_over: &'a AtomicBool,
+}
+
+impl<R: Read> Read for Abandonable<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.is_over.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("nobody wants it any more")),
+            false => self.dump.read(buffer),
+        }
+    }
 }
 
 impl Daemon {
@@ -139,21 +183,6 @@ impl Daemon {
             )));
         }
         database.load(&mut self.read_content(dump))?;
-        compare_copy(database, recorded)
-    }
-
-    /// Fills a database whose large tables came as files with what else is in a dump of the same moment, and compares it
-    /// with what that was recorded to hold.
-    pub(super) fn fill_beside_files(
-        &self,
-        database: &ServerDatabase,
-        tables: &Tablespaces,
-        recorded: &DatabaseSnapshot,
-    ) -> Result<(), Failure> {
-        let Some(dump) = &recorded.dump else {
-            return Err(Failure::failed("the snapshot has no dump of the database"));
-        };
-        tables.load(&mut self.read_content(dump))?;
         compare_copy(database, recorded)
     }
 
@@ -286,17 +315,7 @@ impl Daemon {
         begun: BegunDump,
         is_verified: bool,
     ) -> Result<DatabaseSnapshot, Failure> {
-        let BegunDump { mut dump, engine, .. } = begun;
-        let content = self.store.trees.objects.put_file(&mut dump, u64::MAX)?;
-        let Summary { tables, schema } = dump.finish()?;
-        Ok(DatabaseSnapshot {
-            engine,
-            file: None,
-            dump: Some(content),
-            tables,
-            schema,
-            verified: is_verified,
-        })
+        begun.store(&self.store.trees.objects, is_verified)
     }
 
     /// Proves that a dump can be restored: makes a database from it, compares, and drops that again.

@@ -70,7 +70,7 @@ impl Daemon {
 
     fn settle_site(&self, site: &SiteName, _lock: SiteLock) {
         let caller = Caller { uid: 0, user: "sitefs".to_owned() };
-        let operations = RunOperations { daemon: self, caller: &caller, events: &Unwatched };
+        let operations = RunOperations::new(self, &caller, &Unwatched);
         let log = |event: update::Event| log::info!("{event:?}");
         let wish = || if self.is_stopping() { Wish::Suspend } else { Wish::Continue };
         let engine =

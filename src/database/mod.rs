@@ -46,7 +46,7 @@ pub use hold::Hold;
 pub use problem::{DatabaseError, Problem};
 pub use server::{
     CopiedAsFiles, LargeTables, Secret, ServerAddress, ServerDatabase, ServerDump, ServerExamination,
-    ServerHold, ServerUrl, ServerUrlError, Tablespaces,
+    ServerHold, ServerUrl, ServerUrlError, SourceMoment, Tablespaces,
 };
 pub use summary::{Difference, Summary, TableDifference};
 pub use url::{DatabaseUrl, Engine, UrlError};

@@ -264,6 +264,14 @@ pub enum Problem {
         /// The table.
         table: String,
     },
+    /// A copy of a database that was made of its files is not the same.
+    #[error("the copy {name}, whose large tables came as files, is not what was copied: {difference}")]
+    CopyDiffers {
+        /// The copy.
+        name: String,
+        /// What differs.
+        difference: String,
+    },
     /// A file could not be read or written.
     #[error("{message}")]
     File {

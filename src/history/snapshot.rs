@@ -72,11 +72,11 @@ pub struct DatabaseSnapshot {
 }
 
 impl DatabaseSnapshot {
-    /// A database in the snapshot's tree that nobody has read: what its tables hold is not known.
-    pub fn unread(engine: String, file: RelativePath) -> DatabaseSnapshot {
+    /// A database that nobody has read, in the snapshot's tree (`file`) or on a server: what its tables hold is not known.
+    pub fn unread(engine: String, file: Option<RelativePath>) -> DatabaseSnapshot {
         DatabaseSnapshot {
             engine,
-            file: Some(file),
+            file,
             dump: None,
             tables: BTreeMap::new(),
             schema: ObjectId::from_bytes([0; 32]),

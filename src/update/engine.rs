@@ -6,6 +6,7 @@ use super::{
     UpdateError, UpdateRequest,
 };
 use crate::base::SiteName;
+use crate::history::SnapshotId;
 use crate::site::Recipe;
 
 /// What is told to whoever watches.
@@ -159,6 +160,8 @@ pub(super) struct Execution<'a> {
     pub(super) recipe: Recipe,
     pub(super) run: Run,
     pub(super) transcript: Transcript,
+    /// The snapshot of what is held, as it was begun in this process.
+    pub(super) begun: Option<SnapshotId>,
 }
 
 impl<'a> Execution<'a> {
@@ -168,7 +171,7 @@ impl<'a> Execution<'a> {
             &run.recipe_text,
             &format!("{} kept with run {}", run.recipe, run.id),
         )?;
-        Ok(Execution { engine, recipe, run, transcript: Transcript::default() })
+        Ok(Execution { engine, recipe, run, transcript: Transcript::default(), begun: None })
     }
 
     pub(super) fn save(&self) -> Result<(), UpdateError> {

@@ -34,8 +34,9 @@ pub use engine::{Engine, Event, Wish};
 pub use error::{Failure, UpdateError};
 pub use journal::{Journal, interrupt_running, newest_runs, unfinished_runs};
 pub use operations::{
-    Changes, CommandEnd, CommandRequest, DatabaseSource, FileChanges, HoldId, HookRequest, Inspection,
-    Moment, Operations, Page, PageRequest, Pages, Reading, Switch, TableChange, Verification, Verified,
+    Begun, Changes, CommandEnd, CommandRequest, CopyForecast, DatabaseSource, FileChanges, HoldId,
+    HookRequest, Inspection, Moment, Operations, Page, PageRequest, Pages, Reading, Switch, TableChange,
+    Verification, Verified,
 };
 pub use plan::{Plan, PlannedStep, UpdateRequest};
 pub use run::{Run, RunId, RunState, StepKind, StepOutput, StepRecord, StepState, Strategy};

@@ -17,9 +17,15 @@ pub enum Reading {
     Whole,
     /// It is in a committed state, and not read: whoever waits for the end of a hold does not wait for that too.
     Nothing,
-    /// As `Nothing`; and as a generation is made of the snapshot next, its database is copied while it is held, where that
-    /// is the faster way to a copy.
-    Copying,
+}
+
+/// A snapshot that was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// The snapshot, or what stands for it until it is finished.
+    pub snapshot: SnapshotId,
+    /// Whether it is.
+    pub is_finished: bool,
 }
 
 /// What the database of a new generation is.
@@ -91,9 +97,17 @@ pub struct Verification {
 pub struct Verified {
     /// What was sound.
     pub found: Verification,
-    /// How long the copy of the database for a new generation will take, in seconds, by what the proof took; `None` where
-    /// copies share what is in the store.
-    pub copy_seconds: Option<f64>,
+    /// What the copy of the database for a new generation will cost; `None` where copies share what is in the store.
+    pub copy: Option<CopyForecast>,
+}
+
+/// What a copy of a database will cost while writes are held, by what the proof of its dump took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CopyForecast {
+    /// How long it will take, in seconds.
+    pub seconds: f64,
+    /// How much of the time that a snapshot takes is spent before it: the rest of a dump goes on beside what follows.
+    pub snapshot_share: f64,
 }
 
 /// A command to run for a generation.
@@ -252,6 +266,15 @@ pub trait Operations {
         author: &str,
         reading: Reading,
     ) -> Result<SnapshotId, Failure>;
+
+    /// As [`Operations::snapshot`] with [`Reading::Nothing`], of which a generation is made next: the database is copied while it
+    /// is held, where that is the faster way to a copy, and dumped beside what follows. What stands for the snapshot is
+    /// forgotten with these operations.
+    fn begin_snapshot(&self, of: &GenerationName, message: &str, author: &str) -> Result<Begun, Failure>;
+
+    /// Waits for the end of a snapshot that was begun and not finished, and names it; `made` is the generation that was
+    /// made of it.
+    fn finish_snapshot(&self, begun: SnapshotId, made: &GenerationName) -> Result<SnapshotId, Failure>;
 
     /// Proves that a snapshot can be restored: reads every object back and compares it with its name, restores the
     /// database and compares its tables. An error when anything is not as it should be.

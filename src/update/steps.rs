@@ -84,7 +84,13 @@ impl Execution<'_> {
         let verified = self.engine.operations.verify(snapshot)?;
         let verification = verified.found;
         self.run.verification = Some(verification);
-        self.run.copy_seconds = verified.copy_seconds;
+        if let Some(copy) = verified.copy {
+            self.run.copy_seconds = Some(copy.seconds);
+            if !self.is_in_place() {
+                self.run.capture_seconds =
+                    self.run.capture_seconds.map(|seconds| seconds * copy.snapshot_share);
+            }
+        }
         Ok(format!(
             "snapshot {}: {} objects and {} tables are as they should be",
             snapshot.0, verification.objects, verification.tables
@@ -175,14 +181,23 @@ impl Execution<'_> {
 
     fn freeze(&mut self) -> Result<String, Stop> {
         let message = format!("what the update to {} began with (run {})", self.run.to_platform, self.run.id);
-        let reading = if self.is_in_place() { Reading::Nothing } else { Reading::Copying };
-        let snapshot = self.engine.operations.snapshot(&self.run.from, &message, &self.run.who, reading)?;
-        self.required_hold()?;
-        self.run.frozen = Some(snapshot);
-        match self.is_in_place() {
-            true => Ok(self.read_frozen_back()?),
-            false => Ok(format!("snapshot {}", snapshot.0)),
+        let operations = self.engine.operations;
+        // An earlier attempt's is of a hold that has ended.
+        (self.run.frozen, self.begun) = (None, None);
+        if self.is_in_place() {
+            self.run.frozen =
+                Some(operations.snapshot(&self.run.from, &message, &self.run.who, Reading::Nothing)?);
+            self.required_hold()?;
+            return Ok(self.read_frozen_back()?);
         }
+        let begun = operations.begin_snapshot(&self.run.from, &message, &self.run.who)?;
+        self.required_hold()?;
+        self.begun = Some(begun.snapshot);
+        if begun.is_finished {
+            self.run.frozen = self.begun;
+            return Ok(format!("snapshot {}", begun.snapshot.0));
+        }
+        Ok("the database is copied; its dump goes on until the switch".to_owned())
     }
 
     fn prepare(&mut self) -> Result<String, Stop> {
@@ -190,7 +205,7 @@ impl Execution<'_> {
         if let Some(left) = &self.run.to {
             operations.discard_generation(left)?;
         }
-        let frozen = self.run.frozen.ok_or_else(|| missing("the snapshot of what is held"))?;
+        let frozen = self.begun.or(self.run.frozen).ok_or_else(|| missing("the snapshot of what is held"))?;
         let to = operations.reserve_generation(&self.run.site)?;
         self.run.to = Some(to.clone());
         self.save()?;
@@ -208,6 +223,16 @@ impl Execution<'_> {
     fn switch(&mut self) -> Result<String, Stop> {
         let operations = self.engine.operations;
         let to = self.to()?;
+        let frozen = match (self.run.frozen, self.begun) {
+            (Some(frozen), _) => frozen,
+            (None, Some(begun)) => {
+                let frozen = operations.finish_snapshot(begun, &to)?;
+                self.run.frozen = Some(frozen);
+                self.save()?;
+                frozen
+            }
+            (None, None) => return Err(missing("the snapshot of what is held").into()),
+        };
         // Writes must not be taken before the checks of the live site have passed: switching back would leave them
         // behind. A maintenance mode is of no use here, as there is nothing to check in it.
         if self.is_polite_after_switch() || self.run.read_only {
@@ -222,7 +247,7 @@ impl Execution<'_> {
         let drains_writable = !self.recipe.locks_database();
         operations.switch_live(&Switch { site, from, to: to.number, hold, drains_writable })?;
         self.run.switched = Some(operations.now());
-        Ok(format!("{to} is live"))
+        Ok(format!("{to} is live; snapshot {} is what it began with", frozen.0))
     }
 
     fn live_checks(&mut self) -> Result<String, Stop> {

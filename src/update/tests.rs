@@ -50,11 +50,21 @@ check = [{ run = "check" }]
 
 const RECIPES: [&str; 5] = [POLITE, PLAIN, BUSY, CLOSED, CHATTY];
 
-/// How many points a run without a fault has.
-fn points_of(recipe: &str, prepare: fn(&mut Model)) -> u64 {
+/// Each of them with its database in a file and on a server, where a dump goes on beside the update.
+fn kinds() -> impl Iterator<Item = (&'static str, fn(&mut Model))> {
+    let on_server: fn(&mut Model) = |model| model.on_server = true;
+    RECIPES.into_iter().flat_map(move |recipe| [(recipe, (|_| {}) as fn(&mut Model)), (recipe, on_server)])
+}
+
+fn prepared(recipe: &str, prepare: fn(&mut Model)) -> Model {
     let mut model = Model::new(recipe);
     prepare(&mut model);
-    points_without_fault(&model)
+    model
+}
+
+/// How many points a run without a fault has.
+fn points_of(recipe: &str, prepare: fn(&mut Model)) -> u64 {
+    points_without_fault(&prepared(recipe, prepare))
 }
 
 fn points_without_fault(model: &Model) -> u64 {
@@ -151,10 +161,10 @@ fn a_site_in_read_only_mode_stays_in_it() {
 
 #[test]
 fn an_error_anywhere_ends_with_the_site_as_it_was_or_updated() {
-    for recipe in RECIPES {
+    for (recipe, prepare) in kinds() {
         let mut ends = std::collections::BTreeMap::new();
-        for point in 0..points_of(recipe, |_| {}) {
-            let model = Model::new(recipe);
+        for point in 0..points_of(recipe, prepare) {
+            let model = prepared(recipe, prepare);
             model.plan_faults(&[(point, Fault::Error)]);
             if let Some(run) = drive(&model, Answer::Abort) {
                 *ends.entry(format!("{:?}", run.state)).or_insert(0) += 1;
@@ -166,10 +176,10 @@ fn an_error_anywhere_ends_with_the_site_as_it_was_or_updated() {
 
 #[test]
 fn a_kill_anywhere_can_be_resumed_and_aborted() {
-    for recipe in RECIPES {
+    for (recipe, prepare) in kinds() {
         for answer in [Answer::Resume, Answer::Abort] {
-            for point in 0..points_of(recipe, |_| {}) {
-                let model = Model::new(recipe);
+            for point in 0..points_of(recipe, prepare) {
+                let model = prepared(recipe, prepare);
                 model.plan_faults(&[(point, Fault::Kill)]);
                 let Some(run) = drive(&model, answer) else { continue };
                 let expected = match answer {
@@ -271,15 +281,15 @@ fn a_kill_anywhere_leaves_a_read_only_site_read_only() {
 
 #[test]
 fn two_faults_anywhere_lose_nothing() {
-    for recipe in [POLITE, PLAIN] {
-        let points = points_of(recipe, |_| {});
+    for (recipe, prepare) in kinds().take(4) {
+        let points = points_of(recipe, prepare);
         for faults in [[Fault::Kill, Fault::Kill], [Fault::Error, Fault::Kill], [Fault::Kill, Fault::Error]] {
             for answer in [Answer::Resume, Answer::Abort] {
                 for first in 0..points {
                     // The second comes while the run is resumed, aborted or undone. Not every pair, but over all
                     // first faults every distance.
                     for second in (first + 1 + first % 30..first + 61).step_by(30) {
-                        let model = Model::new(recipe);
+                        let model = prepared(recipe, prepare);
                         model.plan_faults(&[(first, faults[0]), (second, faults[1])]);
                         drive(&model, answer);
                     }
@@ -305,8 +315,8 @@ fn end_the_hold_anywhere(new: &dyn Fn() -> Model, points: u64) {
 
 #[test]
 fn a_hold_that_ends_anywhere_loses_nothing() {
-    for recipe in RECIPES {
-        end_the_hold_anywhere(&|| Model::new(recipe), points_of(recipe, |_| {}));
+    for (recipe, prepare) in kinds() {
+        end_the_hold_anywhere(&|| prepared(recipe, prepare), points_of(recipe, prepare));
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sitefs::database::CopiedAsFiles;
+use serde_json::Value;
+use sitefs::database::{CopiedAsFiles, ServerDump, Summary};
 
 use crate::contract::own;
 use crate::machines::{Server, Setup, wait_until};
@@ -58,7 +59,7 @@ fn a_copy_whose_large_tables_came_as_files_holds_the_same() {
     let copy = own(&source, "sf_copy");
     let tables = copy.expect(large).unwrap().expect("the server's directory is here");
     let hold = source.hold(WAIT, WAIT * 10).unwrap();
-    let mut dump = source.dump().unwrap();
+    let (dump, moment) = (source.dump().unwrap(), tables.keep_moment().unwrap());
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| server.sql("shop", "INSERT INTO node (title) VALUES ('too late');"));
         let waits =
@@ -70,10 +71,11 @@ fn a_copy_whose_large_tables_came_as_files_holds_the_same() {
         hold.release().unwrap();
         writer.join().unwrap();
     });
-    let loaded = tables.load(&mut dump).unwrap();
-    assert_eq!(loaded, dump.finish().unwrap());
-    assert_eq!(loaded, copy.at.summary().unwrap());
-    assert_eq!((loaded.tables["node"].rows, loaded.tables["words"].rows), (9001, 9000));
+    let rest = tables.load_and_compare(moment, tempfile::tempfile().unwrap()).unwrap();
+    assert_eq!((rest.tables["node"].rows, rest.tables["words"].rows), (0, 9000));
+    let copied = copy.at.summary().unwrap();
+    assert_eq!(copied, whole(dump));
+    assert_eq!((copied.tables["node"].rows, copied.tables["words"].rows), (9001, 9000));
     assert_eq!(source.summary().unwrap().tables["node"].rows, 9002);
     let copied = "CHECK TABLE node, revision EXTENDED;";
     assert_eq!(server.sql("sf_copy", copied).matches("status\tOK").count(), 2);
@@ -90,6 +92,27 @@ fn a_copy_whose_large_tables_came_as_files_holds_the_same() {
     copy.drop().unwrap();
 }
 
+/// What is in a dump.
+fn whole(mut dump: ServerDump) -> Summary {
+    std::io::copy(&mut dump, &mut std::io::sink()).unwrap();
+    dump.finish().unwrap()
+}
+
+#[test]
+fn a_copy_of_another_moment_than_that_of_its_source_is_refused() {
+    let server = shop();
+    let source = server.at("shop");
+    let copy = own(&source, "sf_copy");
+    let tables = copy.expect(source.large_tables().unwrap().unwrap()).unwrap().unwrap();
+    let moment = tables.keep_moment().unwrap();
+    server.sql("shop", "UPDATE node SET title = 'another' WHERE id = 4711;");
+    tables.fetch(WAIT).unwrap();
+    let refused = tables.load_and_compare(moment, tempfile::tempfile().unwrap()).unwrap_err().to_string();
+    assert!(refused.contains("table node: another checksum"), "{refused}");
+    assert!(!refused.contains("revision"), "{refused}");
+    copy.drop().unwrap();
+}
+
 #[test]
 fn a_copy_is_not_made_of_files_that_do_not_fit_and_nothing_of_it_stays() {
     let server = shop();
@@ -97,8 +120,9 @@ fn a_copy_is_not_made_of_files_that_do_not_fit_and_nothing_of_it_stays() {
     let copy = own(&source, "sf_copy");
     let tables = copy.expect(source.large_tables().unwrap().unwrap()).unwrap().unwrap();
     server.sql("shop", "ALTER TABLE node DROP COLUMN body, ALGORITHM=COPY;");
+    let moment = tables.keep_moment().unwrap();
     tables.fetch(WAIT).unwrap();
-    let refused = tables.load(&mut source.dump().unwrap()).unwrap_err().to_string();
+    let refused = tables.load_and_compare(moment, tempfile::tempfile().unwrap()).unwrap_err().to_string();
     assert!(refused.contains("node") || refused.contains("chema"), "{refused}");
     copy.drop().unwrap();
     assert!(!server.directory().join("data/sf_copy").exists());
@@ -155,6 +179,23 @@ fn an_update_copies_large_tables_as_files_while_writes_are_held() {
         writer.join().unwrap()
     });
     assert!(place.log().contains("got 1 tables of"), "{}", place.log());
+    // The dump that went on beside the update is a whole one, of what was held.
+    let log = place.done(&["log", "site"]);
+    let is_frozen = |snapshot: &&Value| {
+        snapshot["message"]
+            .as_str()
+            .is_some_and(|message| message.starts_with("what the update to two began with"))
+    };
+    let frozen = log["snapshots"].as_array().unwrap().iter().find(is_frozen).expect("it is in the log");
+    assert!(frozen["database"]["rows"].as_u64().unwrap() > 20000, "{frozen}");
+    let of = format!("site@{}", frozen["id"].as_str().unwrap());
+    let verified = place.done(&["database", "verify", &of]);
+    assert_eq!(verified["problems"], serde_json::json!([]), "{verified}");
+    let live = place.done(&["site", "show", "site"]);
+    assert!(
+        live.to_string().contains(frozen["id"].as_str().unwrap()),
+        "the generation was made of it: {live}"
+    );
     let notes = place.notes("site");
     let missing: Vec<&String> = accepted.iter().filter(|note| !notes.contains(note)).collect();
     assert!(missing.is_empty() && !accepted.is_empty(), "accepted and lost: {missing:?}");

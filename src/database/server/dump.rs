@@ -30,10 +30,16 @@ impl ServerUrl {
     /// Begins a dump: when this returns, its moment has been, and whatever is written from now on is not in it (but see
     /// [`super::ServerExamination::without_transactions`]).
     pub fn dump(&self) -> Result<ServerDump, DatabaseError> {
+        self.dump_without_rows_of(&[])
+    }
+
+    /// As [`ServerUrl::dump`], of some tables, on MariaDB, the definitions alone.
+    pub(super) fn dump_without_rows_of(&self, tables: &[String]) -> Result<ServerDump, DatabaseError> {
         self.server.protected()?;
         let columns = self.columns_that_may_change()?;
         let has_history = self.has_history()?;
-        let dumper = self.server.choose(|| mariadb::dumper(self, has_history), || postgresql::dumper(self));
+        let dumper =
+            self.server.choose(|| mariadb::dumper(self, has_history, tables), || postgresql::dumper(self));
         let mut dump = ServerDump {
             at: self.clone(),
             source: BufReader::with_capacity(256 << 10, dumper.stream()?),
@@ -70,6 +76,12 @@ impl ServerUrl {
 }
 
 impl ServerDump {
+    /// Reads it to its end for nothing but what is in it.
+    pub(super) fn summarise(mut self) -> Result<Summary, DatabaseError> {
+        io::copy(&mut self, &mut io::sink()).map_err(|error| self.unreadable(&error))?;
+        self.finish()
+    }
+
     /// Ends the dump, which was read to its end, and says what was in it. An error when it is not whole.
     pub fn finish(self) -> Result<Summary, DatabaseError> {
         let outcome = self.source.into_inner().finish(END_WAIT)?;
@@ -96,7 +108,7 @@ impl ServerDump {
         Ok(Some(line))
     }
 
-    fn unreadable(&self, error: &io::Error) -> Problem {
+    pub(super) fn unreadable(&self, error: &io::Error) -> Problem {
         Problem::File { message: format!("the dump of {} cannot be read: {error}", self.at.name) }
     }
 }

@@ -89,8 +89,9 @@ pub(super) fn dumper_name() -> &'static str {
 }
 
 /// The program that writes a dump, all of one moment as far as its tables have transactions. Without dates and in the
-/// order of the primary keys, so that the dumps of two days share most of their chunks.
-pub(super) fn dumper(at: &ServerUrl, has_history: bool) -> Command {
+/// order of the primary keys, so that the dumps of two days share most of their chunks. Of the tables `without_rows` it has
+/// the definitions alone.
+pub(super) fn dumper(at: &ServerUrl, has_history: bool, without_rows: &[String]) -> Command {
     command(dumper_name(), &at.server)
         .arguments([
             "--single-transaction",
@@ -106,6 +107,7 @@ pub(super) fn dumper(at: &ServerUrl, has_history: bool) -> Command {
             "--triggers",
         ])
         .arguments(has_history.then_some("--dump-history"))
+        .arguments(without_rows.iter().map(|table| format!("--ignore-table-data={}.{table}", at.name)))
         .argument(&at.name)
 }
 
@@ -254,6 +256,19 @@ pub(super) fn export(tables: &[String], wait_seconds: u64) -> String {
 /// Has the server take in the file that was put in the place of a table's own.
 pub(super) fn take_in_file(table: &str) -> String {
     format!("SET SESSION foreign_key_checks = 0; ALTER TABLE {} IMPORT TABLESPACE;\n", identifier(table))
+}
+
+/// Has all that a connection reads from now on be of this moment, as far as tables have transactions; then says so.
+pub(super) fn keep_moment() -> String {
+    format!(
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT; {CHECK}"
+    )
+}
+
+/// A checksum of the rows of each table, a line for each in their order: the table, with its database, and 32 bits.
+pub(super) fn checksums(tables: &[String]) -> String {
+    let names: Vec<String> = tables.iter().map(|table| identifier(table)).collect();
+    format!("CHECKSUM TABLE {} EXTENDED;", names.join(", "))
 }
 
 /// Takes every table's lock, so that whoever changes one waits, and then says so. The server ends the connection, and

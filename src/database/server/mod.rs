@@ -38,7 +38,7 @@ pub use dump::ServerDump;
 pub use examine::ServerExamination;
 pub use hold::ServerHold;
 pub use secret::Secret;
-pub use tablespaces::{CopiedAsFiles, LargeTables, Tablespaces};
+pub use tablespaces::{CopiedAsFiles, LargeTables, SourceMoment, Tablespaces};
 
 /// How long a statement may take that is neither a dump nor the reading of one: dropping a large database included.
 const STATEMENT_TIME_MAX: Duration = Duration::from_secs(600);
@@ -149,10 +149,7 @@ impl ServerUrl {
 
     /// What is in it at one moment.
     pub fn summary(&self) -> Result<Summary, DatabaseError> {
-        let mut dump = self.dump()?;
-        std::io::copy(&mut dump, &mut std::io::sink())
-            .map_err(|error| Problem::File { message: format!("cannot read {}: {error}", self.name) })?;
-        dump.finish()
+        self.dump()?.summarise()
     }
 
     fn tables(&self) -> Result<Vec<String>, DatabaseError> {

@@ -8,10 +8,11 @@
 //! 1. [`ServerUrl::large_tables`] says which, and [`ServerDatabase::expect`] makes the database with their definitions alone;
 //! 2. [`Tablespaces::fetch`] copies the files, at a moment at which the caller holds the writes of the source; reading
 //!    goes on there;
-//! 3. [`Tablespaces::load`] has the server take them in, and reads everything else from a dump of that moment.
+//! 3. [`Tablespaces::load_and_compare`] has the server take them in, reads everything else as it was at that moment
+//!    ([`Tablespaces::keep_moment`]), and proves that the copy is one. [`Tablespaces::load`] reads everything else from a
+//!    dump of everything, and proves nothing: whoever uses it compares summaries, as for a copy that was read from a dump.
 //!
 //! Invariants:
-//! - Nothing here proves that the copy is one: whoever uses it compares summaries, as for one that was read from a dump.
 //! - Files are touched by processes of the server's own user, so its directory cannot lead this program anywhere.
 //! - The server's locks end with the connection that has them. What a crash leaves is part of a database that its caller
 //!   knows of; `DROP DATABASE` takes away files that were not taken in yet.
@@ -21,7 +22,8 @@
 //! and not the file (binary log, Galera). MySQL could do it and has not been tried.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,11 +32,11 @@ use parking_lot::Mutex;
 
 use super::hold::MARGIN;
 use super::load::connections;
-use super::{STATEMENT_TIME_MAX, ServerDatabase, ServerUrl, mariadb};
+use super::{STATEMENT_TIME_MAX, ServerDatabase, ServerDump, ServerUrl, mariadb};
 use crate::base::accounts::User;
 use crate::base::files;
-use crate::base::process::Command;
-use crate::database::{DatabaseError, Engine, Summary};
+use crate::base::process::{Command, Conversation};
+use crate::database::{DatabaseError, Difference, Engine, Problem, Summary};
 
 /// Tables with smaller files are read as rows: a file takes the server a few flushes whatever its length.
 const FILE_BYTES_MIN: u64 = 4 << 20;
@@ -43,6 +45,14 @@ const FILE_BYTES_MIN: u64 = 4 << 20;
 pub struct Tablespaces {
     copy: ServerDatabase,
     tables: LargeTables,
+}
+
+/// What is copied, at the moment at which the files are: for who compares the copy with it when the source has moved on.
+pub struct SourceMoment {
+    /// Everything but the rows of the large tables.
+    rest: ServerDump,
+    /// A connection for which that moment lasts, and which was asked for the checksums of the large tables.
+    checksums: Conversation,
 }
 
 /// Tables that can be copied as files.
@@ -80,6 +90,11 @@ impl LargeTables {
     /// How many there are, and what their files take, in bytes.
     pub fn extent(&self) -> (usize, u64) {
         (self.names.len(), self.bytes)
+    }
+
+    /// Their names.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// How much of the database they are, from 0 to 1.
@@ -194,12 +209,63 @@ impl Tablespaces {
         Ok(())
     }
 
+    /// Keeps the moment at which the files are copied. The caller holds the writes of the source, and may let go of them
+    /// afterwards.
+    pub fn keep_moment(&self) -> Result<SourceMoment, DatabaseError> {
+        let source = &self.tables.source;
+        let mut checksums = source.server.client(Some(&source.name)).converse()?;
+        checksums.send(&mariadb::keep_moment())?;
+        checksums.receive(MARGIN)?;
+        checksums.send(&mariadb::checksums(&self.tables.names))?;
+        Ok(SourceMoment { rest: source.dump_without_rows_of(&self.tables.names)?, checksums })
+    }
+
+    /// Takes the files in, reads everything else as it was at their moment, and compares all of it with the source, large
+    /// tables by the server's own checksums (32 bits each). What is read goes through `spool`, an empty file.
+    pub fn load_and_compare(&self, moment: SourceMoment, mut spool: File) -> Result<Summary, DatabaseError> {
+        let SourceMoment { mut rest, mut checksums } = moment;
+        let copy = &self.copy.at;
+        // A server gives up on a dump that is not read for a minute, and files may take longer to be taken in.
+        let (taken_in, read) = std::thread::scope(|scope| {
+            let read = scope.spawn(|| io::copy(&mut rest, &mut spool));
+            let taken_in = self.take_in();
+            (taken_in, read.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        taken_in?;
+        read.and_then(|_| spool.rewind()).map_err(|error| rest.unreadable(&error))?;
+        let rest = rest.finish()?;
+        self.load_rest(&mut spool)?;
+        let (copied, same) = std::thread::scope(|scope| {
+            let query = mariadb::checksums(&self.tables.names);
+            let copied = scope.spawn(move || copy.server.query(Some(&copy.name), &query));
+            let same = copy.dump_without_rows_of(&self.tables.names).and_then(ServerDump::summarise);
+            (copied.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), same)
+        });
+        let mut differences = Difference::between(&rest, &same?).lines();
+        let copied = copied?;
+        for (place, table) in self.tables.names.iter().enumerate() {
+            let line = checksums.receive(STATEMENT_TIME_MAX)?;
+            let source = line.rsplit('\t').next().filter(|sum| sum.parse::<u32>().is_ok());
+            if source.is_none() || source != copied.get(place).and_then(|row| row.last()).map(String::as_str)
+            {
+                differences.push(format!("table {table}: another checksum"));
+            }
+        }
+        checksums.finish(MARGIN)?;
+        if differences.is_empty() {
+            return Ok(rest);
+        }
+        Err(Problem::CopyDiffers { name: copy.name.clone(), difference: differences.join("; ") }.into())
+    }
+
     /// Takes the files in, and reads what else is in a dump of the moment at which they were copied; says what that dump
     /// held.
     pub fn load(&self, dump: &mut dyn Read) -> Result<Summary, DatabaseError> {
         self.take_in()?;
-        let described = self.tables.names.iter().map(|name| description_file(&self.directory(), name));
-        self.command("rm").arguments(["--force", "--"]).arguments(described).run()?.success()?;
+        self.load_rest(dump)
+    }
+
+    fn load_rest(&self, dump: &mut dyn Read) -> Result<Summary, DatabaseError> {
         self.copy.load_without(dump, self.tables.names.iter().cloned().collect::<BTreeSet<_>>())
     }
 
@@ -219,7 +285,10 @@ impl Tablespaces {
                 Ok(result) => result,
                 Err(panic) => std::panic::resume_unwind(panic),
             })
-        })
+        })?;
+        let described = self.tables.names.iter().map(|name| description_file(&self.directory(), name));
+        self.command("rm").arguments(["--force", "--"]).arguments(described).run()?.success()?;
+        Ok(())
     }
 
     fn directory(&self) -> PathBuf {

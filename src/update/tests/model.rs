@@ -87,6 +87,8 @@ pub(super) struct Model {
     pub(super) pages_that_fail: RefCell<BTreeSet<u32>>,
     /// The hook that fails.
     pub(super) failing_hook: Cell<Option<(StepKind, Moment)>>,
+    /// The snapshot that was begun and not finished. Dies with the daemon.
+    pub(super) unfinished: Cell<Option<SnapshotId>>,
     pub(super) events: RefCell<Vec<Event>>,
     pub(super) wish: Cell<Option<(u64, Wish)>>,
     pub(super) clock: Cell<i64>,
@@ -135,6 +137,7 @@ impl Model {
             let_through: RefCell::default(),
             pages_that_fail: RefCell::default(),
             failing_hook: Cell::new(None),
+            unfinished: Cell::default(),
             events: RefCell::default(),
             wish: Cell::new(None),
             clock: Cell::new(1_000_000_000),
@@ -186,6 +189,7 @@ impl Model {
     fn restart(&self) {
         let mut world = self.world.borrow_mut();
         world.holds.clear();
+        self.unfinished.take();
         let (live, visited) = (world.live.clone(), world.visited.clone());
         for (name, made) in &mut world.generations {
             let is_prepared = name.site == site() && !visited.contains(&name.number);

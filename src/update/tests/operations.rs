@@ -58,10 +58,27 @@ impl Operations for Model {
         Ok(id)
     }
 
+    fn begin_snapshot(&self, of: &GenerationName, message: &str, author: &str) -> Result<Begun, Failure> {
+        let snapshot = self.snapshot(of, message, author, Reading::Nothing)?;
+        self.unfinished.set(self.on_server.then_some(snapshot));
+        Ok(Begun { snapshot, is_finished: !self.on_server })
+    }
+
+    fn finish_snapshot(&self, begun: SnapshotId, made: &GenerationName) -> Result<SnapshotId, Failure> {
+        self.point()?;
+        assert!(self.world.borrow().live[&made.site] != made.number, "it was switched before all was kept");
+        let unfinished = self.unfinished.take();
+        self.point()?;
+        unfinished.filter(|unfinished| *unfinished == begun).ok_or_else(|| "it is forgotten".into())
+    }
+
     fn verify(&self, _: SnapshotId) -> Result<Verified, Failure> {
         self.point()?;
         let found = Verification { objects: 3, bytes: 4096, tables: 2 };
-        Ok(Verified { found, copy_seconds: self.on_server.then_some(7.0) })
+        Ok(Verified {
+            found,
+            copy: self.on_server.then_some(CopyForecast { seconds: 7.0, snapshot_share: 0.5 }),
+        })
     }
 
     fn create_clone(
