@@ -35,6 +35,8 @@ pub(super) struct Config {
     pub(super) templates: Option<PathBuf>,
     /// The PHP program that recipes' commands run.
     pub(super) php: Option<PathBuf>,
+    /// Whether processors with nothing to do stay awake while files are used in quick succession.
+    pub(super) wakeful: Option<bool>,
     /// How long the longest request takes, in seconds.
     pub(super) drain_seconds: Option<u32>,
     /// What the daemon does without anybody asking.

@@ -53,6 +53,8 @@ pub struct ServeOptions {
     pub templates: Option<PathBuf>,
     /// Whether files may be served by the kernel past this program, where it can.
     pub passthrough: bool,
+    /// Whether processors with nothing to do stay awake while files are used in quick succession.
+    pub wakeful: bool,
     /// What is done without anybody asking.
     pub schedule: Schedule,
     /// How long requests to a generation that is no longer live may take, before its place shows another.
@@ -160,7 +162,7 @@ impl Daemon {
                 .hint("mount elsewhere: --root DIR"));
         }
         let filesystem = FileSystem::new(Arc::clone(&store.volumes));
-        let session_options = SessionOptions { passthrough: options.passthrough };
+        let session_options = SessionOptions { passthrough: options.passthrough, wakeful: options.wakeful };
         let session = Session::mount(Arc::clone(&filesystem), &root, session_options)?;
         let daemon = Daemon {
             turns: locks::Turns::new(options.updates_max),

@@ -13,6 +13,7 @@ use fuser::{
     ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::awake::Awake;
 use super::backings::Backings;
 use super::follow::Follow;
 use super::invalidator::Invalidator;
@@ -30,6 +31,7 @@ pub(super) struct Adapter {
     pub(super) options: SessionOptions,
     pub(super) invalidator: Arc<Invalidator>,
     follow: Arc<Follow>,
+    awake: Arc<Awake>,
 }
 
 impl Adapter {
@@ -38,8 +40,14 @@ impl Adapter {
         invalidator: Arc<Invalidator>,
         options: SessionOptions,
     ) -> Adapter {
-        let (backings, follow) = (Arc::default(), Arc::new(Follow::new()));
-        Adapter { filesystem, backings, invalidator, options, follow }
+        let (follow, awake) = (Arc::new(Follow::new()), Arc::new(Awake::new(options.wakeful)));
+        Adapter { filesystem, backings: Arc::default(), invalidator, options, follow, awake }
+    }
+
+    /// Takes note of a call.
+    fn note(&self, request: &Request) {
+        self.follow.note(request.pid());
+        self.awake.note();
     }
 }
 
@@ -50,7 +58,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.follow.note(request.pid());
+        self.note(request);
         let found = answer("lookup", parent, |parent| match name.as_bytes() {
             // By these two the kernel finds nodes of which it has a file handle alone (open_by_handle_at, NFS).
             b"." => self.filesystem.attributes(parent),
@@ -73,7 +81,7 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, request: &Request, node: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        self.follow.note(request.pid());
+        self.note(request);
         reply.send(answer_found("getattr", node, |node| self.filesystem.attributes(node)));
     }
 
@@ -95,7 +103,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.follow.note(request.pid());
+        self.note(request);
         let changes = SetAttributes {
             mode: mode.map(|mode| mode & 0o7777),
             uid,
@@ -154,7 +162,7 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.follow.note(request.pid());
+        self.note(request);
         reply.with("unlink", parent, |parent| self.filesystem.unlink(parent, name.as_bytes()));
     }
 
@@ -202,7 +210,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.follow.note(request.pid());
+        self.note(request);
         let mode = convert::open_mode(flags);
         if !mode.write && !mode.truncate && self.filesystem.opens_slowly(convert::node(node)) {
             return self.open_beside(node, flags, reply);
@@ -224,7 +232,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        self.follow.note(request.pid());
+        self.note(request);
         let result = answer("create", parent, |parent| {
             let caller = convert::caller(request, umask);
             let register = |file: &std::fs::File| reply.open_backing(file);
@@ -255,7 +263,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.follow.note(request.pid());
+        self.note(request);
         reply::read(reply, size as usize, |buffer| {
             answer("read", node, |node| self.filesystem.read(node, Handle(handle.0), offset, buffer))
         });
@@ -273,7 +281,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.follow.note(request.pid());
+        self.note(request);
         // Who appends is given the end by the kernel, which lets one write at a time and knows the size; and the handle
         // may say that it appends where this write does not (RWF_NOAPPEND).
         reply.with("write", node, |node| {
@@ -347,7 +355,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.follow.note(request.pid());
+        self.note(request);
         match answer("readdirplus", node, |node| listing::fill(&self.filesystem, node, offset, &mut reply)) {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
@@ -461,7 +469,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        self.follow.note(request.pid());
+        self.note(request);
         reply.with("copy_file_range", to, |to| {
             self.clear_privileges(request, to, 0);
             let from = (convert::node(from), Handle(from_handle.0), from_offset);

@@ -15,6 +15,7 @@
 //! as an attribute but have no effect (the mount is `nosuid`), so writing does not remove them.
 
 mod adapter;
+mod awake;
 mod backings;
 mod convert;
 mod errno;

@@ -49,11 +49,13 @@ pub struct SessionOptions {
     /// Files of which all bytes are in one plain file are read and written by the kernel, past this program, where
     /// the kernel can do that (Linux 6.9).
     pub passthrough: bool,
+    /// Processors with nothing to do stay awake while calls come in quick succession.
+    pub wakeful: bool,
 }
 
 impl Default for SessionOptions {
     fn default() -> SessionOptions {
-        SessionOptions { passthrough: true }
+        SessionOptions { passthrough: true, wakeful: true }
     }
 }
 

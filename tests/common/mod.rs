@@ -93,7 +93,7 @@ impl Served {
 
     /// `fill` puts content into a directory first.
     pub fn start_with(passthrough: bool, fill: impl FnOnce(&Path)) -> Served {
-        Served::start_as(SessionOptions { passthrough }, fill)
+        Served::start_as(SessionOptions { passthrough, ..SessionOptions::default() }, fill)
     }
 
     pub fn start_as(options: SessionOptions, fill: impl FnOnce(&Path)) -> Served {
@@ -305,7 +305,7 @@ pub fn serve() {
     filesystem.set_namespace(&namespace);
 
     let passthrough = is_on(PASSTHROUGH);
-    let options = SessionOptions { passthrough };
+    let options = SessionOptions { passthrough, ..SessionOptions::default() };
     let session = Session::mount(Arc::clone(&filesystem), &directory.join("root"), options).unwrap();
     println!("\nserving");
     let mut frozen_count = 0;

@@ -90,6 +90,7 @@ impl Serve {
             web,
             templates: config.templates.clone().or_else(|| own_templates.then(|| DEFAULT_TEMPLATES.into())),
             passthrough: !self.no_passthrough,
+            wakeful: config.wakeful.unwrap_or(true),
             schedule: config.schedule(),
             drain: Duration::from_secs(u64::from(config.drain_seconds.unwrap_or(DRAIN_SECONDS_DEFAULT))),
         })
