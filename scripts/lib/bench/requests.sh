@@ -30,7 +30,8 @@ bench_requests() {
 
 # look_as_web TREE: the attributes of 1,000 files, by their whole paths.
 look_as_web() {
-  find "$1" -type f -print0 | head -z -n 1000 | as_web xargs -0 stat -c %s
+  find "$1" -type f -print0 >"$WORK/files"
+  head -z -n 1000 "$WORK/files" | as_web xargs -0 stat -c %s
 }
 
 # The operations that are counted, by their numbers in the kernel's interface.
