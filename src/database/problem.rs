@@ -214,6 +214,17 @@ pub enum Problem {
         /// The version of the other.
         origin: String,
     },
+    /// Views that cannot be read.
+    #[error(
+        "views {} cannot be read, so no copy of them could be made ({reason}): drop them, put right what they stand on, or give them an account that exists (ALTER DEFINER=... VIEW)",
+        views.join(", ")
+    )]
+    ViewsBroken {
+        /// The views, with the name of the database.
+        views: Vec<String>,
+        /// What the server says of the first.
+        reason: String,
+    },
     /// There is no space for copies of the database.
     #[error("{} has {} MiB left, and copies of the database may take {}: make room there, or remove clones (sitefs site remove)", directory.display(), free_bytes >> 20, needed_bytes.div_ceil(1 << 20))]
     NoSpaceForCopies {

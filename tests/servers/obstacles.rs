@@ -199,3 +199,24 @@ fn what_tables_once_held_is_copied_too_or_refused() {
     assert!(refused.contains("the history of ledger cannot be dumped"), "{refused}");
     assert!(source.dump().is_err());
 }
+
+#[test]
+fn views_that_cannot_be_read_are_found_before() {
+    let server = Server::mariadb();
+    let make = "CREATE DATABASE shop; USE shop; CREATE TABLE price (id INT PRIMARY KEY, euro INT);
+        CREATE TABLE rate (id INT); CREATE USER gone@localhost; GRANT SELECT ON shop.* TO gone@localhost;
+        CREATE VIEW sound AS SELECT id FROM price;
+        CREATE DEFINER=gone@localhost VIEW orphan AS SELECT euro FROM price;
+        CREATE VIEW broken AS SELECT id FROM rate;";
+    server.sql("", make);
+    let source = server.at("shop");
+    source.examine().unwrap();
+    server.sql("shop", "DROP USER gone@localhost;");
+    let refused = source.examine().unwrap_err().to_string();
+    assert!(refused.contains("views shop.orphan cannot be read"), "{refused}");
+    server.sql("shop", "DROP TABLE rate;");
+    let refused = source.examine().unwrap_err().to_string();
+    assert!(refused.contains("views shop.broken, shop.orphan cannot be read"), "{refused}");
+    server.sql("shop", "DROP VIEW orphan, broken;");
+    source.examine().unwrap();
+}

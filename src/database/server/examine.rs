@@ -42,6 +42,7 @@ impl ServerUrl {
             Engine::PostgreSql => self.check_postgresql()?,
             Engine::MariaDb | Engine::Sqlite => self.check_mariadb()?,
         }
+        self.check_views()?;
         let without_transactions = self.tables_without_transactions()?;
         self.has_history()?;
         let size_bytes = self.size_bytes()?;
@@ -77,6 +78,35 @@ impl ServerUrl {
         }
         let program = format!("{} {dumper}", mariadb::dumper_name());
         Err(Problem::ProgramUnfit { program, server }.into())
+    }
+
+    /// An error where MariaDB has views that cannot be read: a dump of them cannot be read back. PostgreSQL lets nobody take away what
+    /// a view stands on.
+    fn check_views(&self) -> Result<(), DatabaseError> {
+        if self.server.engine == Engine::PostgreSql {
+            return Ok(());
+        }
+        let views = self.server.column(None, &mariadb::views(&self.name))?;
+        if views.is_empty() {
+            return Ok(());
+        }
+        let mut broken: Vec<(String, String)> = Vec::new();
+        for row in self.server.query(Some(&self.name), &mariadb::check(&views))? {
+            if let [view, _, kind, message] = row.as_slice()
+                && kind.eq_ignore_ascii_case("error")
+                && broken.last().is_none_or(|(name, _)| name != view)
+            {
+                broken.push((view.clone(), message.clone()));
+            }
+        }
+        match broken.first() {
+            None => Ok(()),
+            Some((_, reason)) => {
+                let reason = reason.clone();
+                let views = broken.into_iter().map(|(view, _)| view).collect();
+                Err(Problem::ViewsBroken { views, reason }.into())
+            }
+        }
     }
 
     /// Whether tables of it keep the rows that they once had, which a dump then has too; an error where a dump cannot,

@@ -190,6 +190,16 @@ pub(super) fn tables(name: &str) -> String {
     )
 }
 
+pub(super) fn views(name: &str) -> String {
+    format!("SELECT table_name FROM information_schema.views WHERE table_schema = '{name}' ORDER BY 1;\n")
+}
+
+/// Whether views can be read: rows of the view with its database, the operation, the kind of message (`Error`), the message.
+pub(super) fn check(views: &[String]) -> String {
+    let names: Vec<String> = views.iter().map(|view| identifier(view)).collect();
+    format!("CHECK TABLE {};\n", names.join(", "))
+}
+
 /// The columns and indexes of tables, the table first. What else can be changed while a dump reads ends the dump.
 pub(super) fn columns(name: &str) -> String {
     format!(
