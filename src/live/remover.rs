@@ -3,11 +3,13 @@
 //! That can take long: blocks of a large file are given back extent by extent, and a file system that is mounted with
 //! `discard` tells the disk of each of them. So no commit waits for it, and with it nobody who syncs a file.
 //!
-//! What is not deleted yet has no row: after a crash recovery finds it by that. An end in order waits for the thread.
+//! What is not deleted yet has no row: after a crash recovery finds it by that. An end in order waits for the thread, and
+//! leaves it to recovery what takes too long.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -16,6 +18,9 @@ use super::volumes::Shared;
 
 /// So many are in the list at most (16 bytes each); who brings more deletes them.
 const FILES_MAX: usize = 1 << 16;
+
+/// How long an end in order waits. Service managers kill what takes much longer.
+const END_MAX: Duration = Duration::from_secs(20);
 
 /// What the thread is to delete, and the way to tell it.
 #[derive(Default)]
@@ -34,7 +39,10 @@ struct List {
     volumes: VecDeque<VolumeNumber>,
     /// The thread deletes what it took from the list.
     busy: bool,
-    stop: bool,
+    /// When the thread ends, at the latest.
+    end: Option<Instant>,
+    /// Not all was deleted before that.
+    has_left: bool,
 }
 
 enum Doomed {
@@ -51,10 +59,19 @@ impl Remover {
             .expect("a process that is just starting can start a thread")
     }
 
-    /// Ends the thread when the list is empty.
+    /// Ends the thread when the list is empty, or after [`END_MAX`] with what it then deletes.
     pub(super) fn stop(&self) {
-        self.list.lock().stop = true;
+        self.stop_within(END_MAX);
+    }
+
+    fn stop_within(&self, limit: Duration) {
+        self.list.lock().end = Instant::now().checked_add(limit);
         self.wake.notify_all();
+    }
+
+    /// Whether the thread has ended without having deleted everything.
+    pub(super) fn has_left(&self) -> bool {
+        self.list.lock().has_left
     }
 
     /// Forgets the list, as a crash does.
@@ -93,9 +110,14 @@ impl Remover {
     fn next(&self) -> Option<Doomed> {
         let mut list = self.list.lock();
         list.busy = false;
+        if list.end.is_some_and(|end| end <= Instant::now()) && !list.is_empty() {
+            list.has_left = true;
+            list.files.clear();
+            list.volumes.clear();
+        }
         while list.is_empty() {
             self.idle.notify_all();
-            if list.stop {
+            if list.end.is_some() {
                 return None;
             }
             self.wake.wait(&mut list);
@@ -160,6 +182,19 @@ mod tests {
         drop(volume);
         store.reopen();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn an_end_in_order_leaves_what_takes_too_long_to_recovery() {
+        let remover = Remover::default();
+        remover.add(VolumeNumber(7), vec![1, 2, 3]);
+        assert!(remover.next().is_some());
+        remover.stop_within(Duration::ZERO);
+        assert!(remover.next().is_none() && remover.has_left());
+        let remover = Remover::default();
+        remover.add(VolumeNumber(7), vec![1]);
+        remover.stop();
+        assert!(remover.next().is_some() && remover.next().is_none() && !remover.has_left());
     }
 
     #[test]

@@ -227,7 +227,7 @@ impl Drop for Volumes {
             log::error!("the remover ended with a panic");
         }
         match result {
-            Ok(()) if closed => {
+            Ok(()) if closed && !self.shared.remover.has_left() => {
                 let mark = RowChange::Put { table: rows::STATE, key: rows::CLEAN.to_vec(), value: vec![1] };
                 if let Err(error) = self.shared.engine.apply(&[mark]) {
                     log::warn!("the overlay will be checked at the next start: {error}");
