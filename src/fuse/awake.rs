@@ -38,7 +38,7 @@ const NOTHING: i32 = 0;
 /// What is tolerated of real processors: the lightest sleep, out of which all come within this.
 const LIGHT_SLEEP: i32 = 2;
 
-/// Any latency: what the kernel takes for nothing said.
+/// Any latency: what counts as long as nothing was said (`PM_QOS_CPU_LATENCY_DEFAULT_VALUE`).
 const ANYTHING: i32 = 2_000_000_000;
 
 /// Takes note of calls, and keeps processors awake.
@@ -78,7 +78,6 @@ impl Awake {
             }
         };
         Awake::with(move |tolerates| {
-            // Opening the device has said that nothing is tolerated, until this is said.
             let value = if tolerates { ANYTHING } else { tolerated };
             if let Err(error) = (&device).write_all(&value.to_ne_bytes()) {
                 log::debug!("/dev/cpu_dma_latency: {error}");
@@ -95,7 +94,6 @@ impl Awake {
             is_awake: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         });
-        say(true);
         let watched = Arc::clone(&calls);
         let keep = move || watched.keep_awake(&say);
         match std::thread::Builder::new().name("awake".to_owned()).spawn(keep) {
@@ -175,7 +173,6 @@ mod tests {
     fn processors_stay_awake_while_calls_follow_each_other_and_no_longer() {
         let (sender, said) = mpsc::channel();
         let awake = Awake::with(move |tolerates| sender.send(tolerates).unwrap());
-        assert_eq!(said.recv(), Ok(true), "to begin with they may sleep");
         // Now and then a call.
         for _ in 0..CALLS_IN_BURST + 8 {
             awake.note();
