@@ -106,8 +106,10 @@ fn a_flipped_bit_is_found_and_named_and_never_served() {
                 let verified = place.sitefs(&["verify"]);
                 assert!([0, 1].contains(&verified.exit), "{context}: {}", verified.stderr);
                 let found = verified.exit == 1;
-                let report: Value = serde_json::from_str(&verified.stdout)
-                    .unwrap_or_else(|_| panic!("{context}: no report: {}", verified.stderr));
+                let report: Value = serde_json::from_str(&verified.stdout).unwrap_or_else(|_| {
+                    let log = fs::read_to_string(store.join("daemon.log")).unwrap_or_default();
+                    panic!("{context}: no report: {}\n{log}", verified.stderr)
+                });
                 let is_named = |report: &Value| report["damages"].to_string().contains("index.redb");
                 assert!(!found || kind != "objects/index.redb" || is_named(&report), "{context}: {report}");
                 let is_harmless = || match kind {

@@ -113,3 +113,14 @@ fn an_update_that_is_killed_in_any_step_is_resumed_or_aborted() {
         }
     });
 }
+
+#[test]
+fn an_update_that_is_killed_while_its_dump_goes_on_is_resumed_or_aborted() {
+    let place = Place::new(Server::mariadb());
+    let bulk = "CREATE TABLE bulk (id INT PRIMARY KEY, text TEXT) SELECT seq AS id, REPEAT(MD5(seq), 10) AS text FROM seq_1_to_20000;";
+    place.server.sql("notes", bulk);
+    for (moment, verb) in [("after-freeze", "--resume"), ("before-switch", "--abort")] {
+        kill_in(&place, "switch", moment, verb);
+        assert!(place.log().contains("got 1 tables of"), "{}", place.log());
+    }
+}
