@@ -145,6 +145,15 @@ fn drop_quietly<T>(value: T) {
     }
 }
 
+/// Drops a file whose pages are not what they should be. The engine would write to it once more, and may panic twice over
+/// that, which ends a program; it does not write while a panic unwinds, so this is one.
+fn drop_unwritten(database: Option<redb::Database>) {
+    let _: std::thread::Result<()> = in_engine(|| {
+        let _unwritten = database;
+        resume_unwind(Box::new("the file is given up"))
+    });
+}
+
 fn definition(table: &str) -> TableDefinition<'_, &'static [u8], &'static [u8]> {
     TableDefinition::new(table)
 }
@@ -202,6 +211,11 @@ impl Tables {
         Ok(())
     }
 
+    /// Nothing is written to the file any more when this is dropped: it is not to be trusted, and another takes its place.
+    pub fn give_up(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
     fn open_file(
         &self,
         open: fn(&redb::Builder, &Path) -> Result<redb::Database, redb::DatabaseError>,
@@ -229,7 +243,7 @@ impl Tables {
             && self.failed.load(Ordering::Acquire)
         {
             // Closed first: the file is locked while it is open.
-            drop_quietly(database.take());
+            drop_unwritten(database.take());
             files::forget_cached(&self.path).map_err(|error| self.error(redb::Error::Io(error.source)))?;
             *database = Some(self.open_file(|builder, path| builder.open(path))?);
             self.failed.store(false, Ordering::Release);
@@ -279,7 +293,8 @@ impl Tables {
 
 impl Drop for Tables {
     fn drop(&mut self) {
-        drop_quietly(self.database.get_mut().take());
+        let close = if *self.failed.get_mut() { drop_unwritten } else { drop_quietly };
+        close(self.database.get_mut().take());
     }
 }
 

@@ -165,7 +165,7 @@ impl Shared {
         })?;
         let mut tables = self.tables.write();
         made.rename(&self.path)?;
-        *tables = made;
+        std::mem::replace(&mut *tables, made).give_up();
         known.packs = packs;
         self.renewals.fetch_add(1, Ordering::Release);
         drop(tables);

@@ -204,3 +204,31 @@ fn a_check_beside_readers_finds_what_a_check_finds_and_changes_nothing() {
     }
     assert!(found > 0 && both == found, "{found} found, {both} beside readers");
 }
+
+/// The engine ends a program when it closes some of these by itself.
+#[test]
+fn a_file_that_is_given_up_is_closed_whatever_is_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tables");
+    let tables = Tables::open(&path, 1 << 20).unwrap();
+    for round in 0..40_u32 {
+        let mut writer = tables.write().unwrap();
+        writer.put("t", &(round % 7).to_be_bytes(), &[7; 300]).unwrap();
+        writer.commit().unwrap();
+    }
+    drop(tables);
+    let sound = std::fs::read(&path).unwrap();
+    let mut opened = 0;
+    for page in (4096..sound.len()).step_by(4096) {
+        for at in page + 40..page + 64 {
+            let mut flipped = sound.clone();
+            flipped[at] ^= 0x80;
+            std::fs::write(&path, flipped).unwrap();
+            if let Ok(tables) = Tables::open(&path, 1 << 20) {
+                tables.give_up();
+                opened += 1;
+            }
+        }
+    }
+    assert!(opened > 100, "{opened}");
+}
