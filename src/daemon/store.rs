@@ -50,8 +50,9 @@ impl Store {
         files::create_directories(&objects)?;
         Objects::create(&objects)?;
         let catalog = Catalog::open(&directory.join("catalog.redb"))?;
-        // From here on it is never empty again, so one that is has been emptied.
-        set_known_mark(&catalog, Some(new_mark()?))?;
+        // From here on it is never empty again, so one that is has been emptied. Which overlays belong to it is known when it
+        // has been served: power may fail between the making of their tables and the first thing in them.
+        set_known_mark(&catalog, None)?;
         drop(catalog);
         files::create_directories(&directory.join("live"))?;
         files::sync_directory(directory)?;
@@ -220,5 +221,25 @@ impl Drop for TemporaryDirectory {
         if let Err(error) = files::remove_directory_all(&self.path) {
             log::warn!("{error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::tables::Tables;
+
+    #[test]
+    fn a_first_start_that_was_cut_off_is_made_again_and_lost_overlays_are_noticed_later() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = temporary.path().join("store");
+        Store::create(&directory).unwrap();
+        let rows = directory.join("live/live.redb");
+        drop(Tables::open(&rows, 1 << 20).unwrap());
+        drop(Store::open(&directory).unwrap());
+        files::remove_file(&rows).unwrap();
+        drop(Tables::open(&rows, 1 << 20).unwrap());
+        let failure = Store::open(&directory).err().unwrap();
+        assert!(failure.message.contains("not of the same time"), "{}", failure.message);
     }
 }

@@ -22,6 +22,10 @@ const STEPS_PER_CUT: usize = 4;
 const STEPS_MIN: usize = 160;
 const STEPS_MAX: usize = 400;
 
+/// One of so many cuts is while the store, its platforms and its site are made: a small part of what is recorded, and all
+/// that is done for the first time.
+const SET_UP_EACH: usize = 5;
+
 /// After each so many cuts there are others during the recovery.
 const AGAIN_EACH: usize = 5;
 /// How many, each from the disk that the first has left.
@@ -36,6 +40,7 @@ fn whatever_was_acknowledged_survives_a_power_cut() {
     let disk = Mounted::mount(&recorder.disk(), &place.path("disk"), true);
     let begun = recorder.position();
     let mut workload = Workload::begin_at(&place, Box::new(|| recorder.position()), seed);
+    let set_up = recorder.position();
     for step in 0..(cuts * STEPS_PER_CUT).clamp(STEPS_MIN, STEPS_MAX) {
         workload.step().unwrap_or_else(|error| panic!("step {step}: {error}"));
     }
@@ -49,7 +54,8 @@ fn whatever_was_acknowledged_survives_a_power_cut() {
     let mut recording = Recording::open(&place.path("recording"), DISK_BYTES);
     eprintln!("recorded {} writes and {} flushes", recording.len(), recording.flushes());
     let mut numbers = Numbers::new(seed ^ 1);
-    let mut points: Vec<u64> = (0..cuts).map(|_| begun + numbers.below(end - begun)).collect();
+    let until = |number| if number % SET_UP_EACH == 0 { set_up } else { end };
+    let mut points: Vec<u64> = (0..cuts).map(|number| begun + numbers.below(until(number) - begun)).collect();
     points.sort_unstable();
     let (mut failed, mut again) = (Vec::new(), 0);
     for (number, cut) in points.into_iter().enumerate() {
