@@ -87,14 +87,14 @@ impl Drop for Active {
 }
 
 impl Server {
-    /// Makes the socket, open to its owner only, and its directory where that is missing. A socket that a dead daemon
-    /// left is replaced in one step.
+    /// Makes the socket, open to its owner only, and its directory where that is missing, through which web servers may go
+    /// to theirs. A socket that a dead daemon left is replaced in one step.
     pub fn bind(path: &Path) -> Result<Server, ServerError> {
         if let Some(parent) =
             path.parent().filter(|parent| files::metadata(parent).is_ok_and(|m| m.is_none()))
         {
             files::create_directories(parent)?;
-            files::set_mode(parent, 0o700)?;
+            files::set_mode(parent, 0o755)?;
         }
         let (address, _directory) = reachable(path).at("reach", path)?;
         match UnixStream::connect(&address) {

@@ -134,12 +134,12 @@ fn a_request_reaches_the_handler_and_the_answer_the_caller() {
 }
 
 #[test]
-fn the_socket_is_for_its_owner_only() {
+fn the_socket_is_for_its_owner_only_and_its_directory_is_not() {
     let daemon = Daemon::start(|_, _, _| stopping());
     let mode = std::fs::metadata(socket_path(&daemon.store)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let mode = std::fs::metadata(&daemon.store).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o700);
+    assert_eq!(mode & 0o777, 0o755);
 }
 
 #[test]
