@@ -53,7 +53,8 @@ impl Daemon {
     /// Whether requests that began on a generation may still be running.
     pub(super) fn is_draining(&self, generation: &Generation) -> Result<bool, Failure> {
         let drain = self.options.drain;
-        if generation.state != GenerationState::Previous || drain.is_zero() {
+        let was_live = matches!(generation.state, GenerationState::Previous | GenerationState::Abandoned);
+        if !was_live || drain.is_zero() {
             return Ok(false);
         }
         let Some(departure) = self.store.catalog.get::<Departure>(&generation.name.key())? else {
@@ -65,9 +66,9 @@ impl Daemon {
         Ok(since < limit)
     }
 
-    /// The generations that were left writable until their requests had drained, and have. After a crash that may be
-    /// their databases alone.
-    pub(super) fn drained_open(&self, site: &SiteName) -> Result<Vec<Generation>, Failure> {
+    /// The generations that were left writable until their requests had drained, or were abandoned, and have. After a crash
+    /// it may be their databases alone that are writable.
+    fn drained_open(&self, site: &SiteName) -> Result<Vec<Generation>, Failure> {
         let mut drained = Vec::new();
         for generation in self.generations(site)? {
             if access(generation.state) == Access::Writable || self.is_draining(&generation)? {
@@ -76,26 +77,50 @@ impl Daemon {
             // One that the live generation has taken over stays open.
             let is_open = self.server_database(&generation.name)?.is_some_and(|database| !database.is_closed)
                 && !self.is_database_shared(&generation.name)?;
-            if is_open || self.volume(generation.volume)?.access() == Access::Writable {
+            let is_abandoned = generation.state == GenerationState::Abandoned;
+            if is_open || is_abandoned || self.volume(generation.volume)?.access() == Access::Writable {
                 drained.push(generation);
             }
         }
         Ok(drained)
     }
 
-    /// Makes them read-only.
+    /// Makes them read-only, and discards those that were abandoned.
     pub(super) fn close_drained(&self, site: &SiteName) -> Result<(), Failure> {
         if self.drained_open(site)?.is_empty() {
             return Ok(());
         }
         let _lock = self.lock_site(site, "closing a generation that is no longer live")?;
         for generation in self.drained_open(site)? {
+            if generation.state == GenerationState::Abandoned {
+                self.discard_generation(&generation.name)?;
+                continue;
+            }
             if !self.is_database_shared(&generation.name)? {
                 self.set_database_writable(&generation.name, false)?;
             }
             self.volume(generation.volume)?.set_access(Access::ReadOnly);
         }
         Ok(())
+    }
+
+    /// The generation that was live before the one that is, of those that are to be gone back to.
+    pub(super) fn last_live(&self, site: &SiteName) -> Result<Option<u64>, Failure> {
+        let pointer = self.live_pointer(site)?;
+        let mut last = None;
+        for generation in self.generations(site)? {
+            let number = generation.name.number;
+            if !matches!(generation.state, GenerationState::Previous | GenerationState::Retired) {
+                continue;
+            }
+            if pointer.previous == Some(number) {
+                return Ok(Some(number));
+            }
+            if let Some(departure) = self.store.catalog.get::<Departure>(&generation.name.key())? {
+                last = last.max(Some((departure.at, number)));
+            }
+        }
+        Ok(last.map(|(_, number)| number))
     }
 
     /// Waits until the lane that the next generation of a site on a platform will get has drained. To be done before
@@ -116,6 +141,9 @@ impl Daemon {
                 .find(|other| other.is_shown() && &other.platform == platform && other.lane == lane);
             let Some(old) = in_the_way else { return Ok(()) };
             if !self.is_draining(old)? {
+                if old.state == GenerationState::Abandoned {
+                    self.discard_generation(&old.name)?;
+                }
                 return Ok(());
             }
             if events.cancelled() || self.is_stopping() {

@@ -75,19 +75,30 @@ impl Daemon {
         Ok(generation)
     }
 
-    /// Takes a generation away that is not live. No error when it is not there.
+    /// Takes a generation away that is not live; one that was, when the requests that began on it have ended. No error when
+    /// it is not there.
     pub(super) fn discard_generation(&self, name: &GenerationName) -> Result<(), Failure> {
         let key = name.key();
+        let found = self.store.catalog.get::<Generation>(&key)?;
+        let is_draining = found.map_or(Ok(false), |generation| self.is_draining(&generation))?;
         let removed = self.store.catalog.write(|tx| {
             let pointer = tx.get::<LivePointer>(name.site.as_str())?;
             if pointer.is_some_and(|pointer| pointer.generation == name.number) {
                 return Err(Failure::refused(format!("generation {name} is live")));
             }
             let generation = tx.get::<Generation>(&key)?;
+            if is_draining && let Some(mut generation) = generation {
+                generation.state = GenerationState::Abandoned;
+                tx.put(&key, &generation)?;
+                return Ok(None);
+            }
             tx.remove::<Generation>(&key)?;
             forget_departure(tx, &key)?;
             Ok(generation)
         })?;
+        if is_draining {
+            return Ok(());
+        }
         if let Some(generation) = removed {
             self.publish_site(&name.site)?;
             self.discard_volume(generation.volume)?;
@@ -256,7 +267,7 @@ impl Daemon {
 pub(super) fn access(state: GenerationState) -> Access {
     match state {
         GenerationState::Prepared | GenerationState::Live => Access::Writable,
-        GenerationState::Previous | GenerationState::Retired => Access::ReadOnly,
+        GenerationState::Previous | GenerationState::Retired | GenerationState::Abandoned => Access::ReadOnly,
     }
 }
 

@@ -108,10 +108,9 @@ impl Daemon {
         }
     }
 
-    /// The generation of a site that was live before.
+    /// The generation of a site that was live before. One that an update was switched back from is none.
     fn previous(&self, site: &Site) -> Result<u64, Failure> {
-        let pointer = self.live_pointer(&site.name)?;
-        pointer.previous.ok_or_else(|| {
+        self.last_live(&site.name)?.ok_or_else(|| {
             Failure::usage(format!("site {} has had no other generation to go back to", site.name)).hint(
                 format!(
                     "go back to a snapshot: sitefs rollback {0} --to {0}@ID; sitefs log {0} lists them",

@@ -212,6 +212,7 @@ impl Daemon {
                 GenerationState::Prepared => ShownState::Staged,
                 GenerationState::Live => ShownState::Live,
                 GenerationState::Previous if self.is_draining(generation)? => ShownState::Draining,
+                GenerationState::Abandoned => ShownState::Draining,
                 GenerationState::Previous => ShownState::Previous,
                 GenerationState::Retired => ShownState::Retired,
             },

@@ -241,6 +241,9 @@ pub enum GenerationState {
     Previous,
     /// Out of view, its lane taken by a newer one: read-only, still below `generations/` until it is discarded.
     Retired,
+    /// Was live until an update was switched back: still in view for the requests that began on it, and discarded when they
+    /// have ended.
+    Abandoned,
 }
 
 /// One release of a site: its code and settings and the database that belongs to them.

@@ -286,12 +286,21 @@ impl Execution<'_> {
         if operations.live_generation(&site)? == to.number {
             self.run.switched.get_or_insert(operations.now());
             self.save()?;
-            // The new generation may take writes by now, which the snapshot below is to have.
-            let back = Switch { site, from: to.number, to: from, hold: None, drains_writable: false };
-            operations.switch_live(&back)?;
+            let drains_writable = !self.recipe.locks_database();
+            operations.switch_live(&Switch {
+                site,
+                from: to.number,
+                to: from,
+                hold: None,
+                drains_writable,
+            })?;
         }
         let was_held = self.run.to_hold.is_some_and(|hold| operations.is_held(hold));
         if self.run.switched.is_some() && !was_held && self.run.left_behind.is_none() {
+            if !self.recipe.locks_database() {
+                // They go on, and the snapshot is to have them.
+                operations.wait_for_last_writers(&to)?;
+            }
             self.keep_left_behind(&to)?;
         }
         self.end_hold(self.run.to_hold)?;

@@ -214,6 +214,52 @@ fn an_update_of_drupal_7_that_fails_says_why_and_leaves_the_site_as_it_was() {
     place.stop();
 }
 
+/// Visitors who were shown the new release when the update was switched back are served to the end: pages of Drupal are
+/// written to its caches on the way.
+#[test]
+fn who_got_the_release_that_was_switched_back_from_gets_his_page_to_the_end() {
+    let place = drupal7();
+    let drain = |from: &str, to: &str| {
+        place.kill();
+        let config = fs::read_to_string(place.path("config.toml")).unwrap();
+        let [from, to] = [from, to].map(|seconds| format!("drain_seconds = {seconds}\n"));
+        fs::write(place.path("config.toml"), config.replace(&from, &to)).unwrap();
+        place.serve();
+    };
+    drain("0", "3600");
+    let states = || -> Vec<(u64, String)> {
+        let shown = place.done(&["site", "show", "example.org"]);
+        let state = |each: &Value| each["state"].as_str().unwrap().to_owned();
+        let generations = shown["generations"].as_array().unwrap().iter();
+        generations.map(|each| (each["generation"].as_u64().unwrap(), state(each))).collect()
+    };
+    let update = ["update", "example.org", "--platform", "second"];
+    place.hook("sites/example.org/after-switch/no", "exit 3");
+    assert_eq!(place.sitefs(&update).exit, 4);
+    assert_eq!(states(), [(2, "draining".to_owned()), (1, "live".to_owned())]);
+    let left = place.path("root/generations/example.org/2/database/.ht.sqlite");
+    sqlite(&left, "INSERT INTO node (title) VALUES ('cached')");
+    assert_eq!(titles(&place, "example.org"), "first");
+    assert!(place.path("second/sites/example.org/settings.php").exists());
+    assert_eq!(place.sitefs(&["rollback", "example.org"]).exit, 2, "there was no other release");
+
+    place.hook("sites/example.org/after-switch/no", "exit 0");
+    place.done(&update);
+    place.hook("sites/example.org/after-switch/no", "exit 3");
+    let back = ["update", "example.org", "--platform", "first", "--allow-downgrade"];
+    assert_eq!(place.sitefs(&back).exit, 4);
+    assert_eq!(
+        place.done(&["rollback", "example.org"])["to"]["generation"],
+        1,
+        "not to what was switched back from"
+    );
+    drain("3600", "0");
+    wait_until("what was switched back from is discarded", || states().len() == 2);
+    assert_eq!(states(), [(3, "previous".to_owned()), (1, "live".to_owned())]);
+    assert_eq!(place.problems(), "[]");
+    place.stop();
+}
+
 #[test]
 fn a_site_that_writes_for_every_page_is_read_while_it_is_read_only() {
     let place = drupal7();
