@@ -1,7 +1,7 @@
 //! What is going to be done, before it is, and what speaks against it.
 
 use super::steps::title;
-use super::{Inspection, Run, RunState, StepKind, Strategy, UpdateError};
+use super::{Inspection, Run, StepKind, Strategy, UpdateError};
 use crate::base::{PlatformName, SiteName, Timestamp};
 use crate::database::CopiedAsFiles;
 use crate::site::is_older_version;
@@ -79,8 +79,7 @@ impl Plan {
         }
         let mut planned = Run::new(request, inspection, Timestamp::default())?;
         planned.clone = format!("{}--rehearsal-RUN", request.site).parse().unwrap_or(planned.clone);
-        let last =
-            former.iter().rev().find(|run| run.state == RunState::Done && run.strategy == request.strategy);
+        let last = Run::last_like(former, request.strategy);
         let step = |kind: &StepKind| PlannedStep {
             kind: *kind,
             title: title(*kind, &planned),

@@ -386,6 +386,27 @@ impl Run {
         Some(parts)
     }
 
+    /// How much longer writes were held than the rehearsal said, in seconds: it has no last writers, no switch, and nobody
+    /// who loads the server.
+    fn beyond_rehearsal(&self) -> Option<f64> {
+        let rehearsed: f64 = self.rehearsed()?.iter().map(|(_, seconds)| seconds).sum();
+        let held = self.steps.iter().skip_while(|step| step.kind != StepKind::Hold);
+        Some((held.filter_map(StepRecord::seconds).sum::<f64>() - rehearsed).max(0.0))
+    }
+
+    /// The newest of a site's runs, of which the oldest comes first, that an update with this strategy is like.
+    pub(super) fn last_like(former: &[Run], strategy: Strategy) -> Option<&Run> {
+        former.iter().rev().find(|run| run.state == RunState::Done && run.strategy == strategy)
+    }
+
+    /// How long writes will be held, in seconds: what was rehearsed, and what came on top the last time. `None` until it is
+    /// rehearsed.
+    pub(super) fn foresee(&self, former: &[Run]) -> Option<f64> {
+        let rehearsed: f64 = self.rehearsed()?.iter().map(|(_, seconds)| seconds).sum();
+        let last = Run::last_like(former, self.strategy);
+        Some(rehearsed + last.and_then(Run::beyond_rehearsal).unwrap_or_default())
+    }
+
     /// How long writes were held, in seconds.
     pub fn window_seconds(&self) -> Option<f64> {
         Some(self.released?.seconds_since(self.held?))

@@ -2,7 +2,7 @@
 
 use super::commands::Runner;
 use super::engine::{Execution, Stop};
-use super::{DatabaseSource, Failure, HoldId, Pages, Reading, Run, StepKind, Strategy, Switch};
+use super::{DatabaseSource, Failure, HoldId, Pages, Reading, Run, StepKind, StepState, Strategy, Switch};
 use crate::site::{Check, Command, Expectation, GenerationName};
 
 impl Execution<'_> {
@@ -139,8 +139,9 @@ impl Execution<'_> {
             counted(changes.tables.len(), "table"),
         );
         self.run.changes = Some(changes);
-        self.run.window_seconds_expected =
-            self.run.rehearsed().map(|parts| parts.iter().map(|(_, seconds)| seconds).sum());
+        // It is no more than told.
+        let former = self.engine.journal.list(&self.run.site).unwrap_or_default();
+        self.run.window_seconds_expected = self.run.foresee(&former);
         Ok(message)
     }
 
@@ -286,7 +287,11 @@ impl Execution<'_> {
         if operations.live_generation(&site)? == to.number {
             self.run.switched.get_or_insert(operations.now());
             self.save()?;
-            let drains_writable = !self.recipe.locks_database();
+            // It may take writes by now, which the snapshot below is to have; unless it refuses by itself what must not be
+            // lost, and writes to show pages.
+            let drains_writable = !self.recipe.locks_database()
+                && self.is_polite_after_switch()
+                && self.run.step(StepKind::Release).is_some_and(|step| step.state == StepState::Pending);
             operations.switch_live(&Switch {
                 site,
                 from: to.number,
@@ -297,10 +302,6 @@ impl Execution<'_> {
         }
         let was_held = self.run.to_hold.is_some_and(|hold| operations.is_held(hold));
         if self.run.switched.is_some() && !was_held && self.run.left_behind.is_none() {
-            if !self.recipe.locks_database() {
-                // They go on, and the snapshot is to have them.
-                operations.wait_for_last_writers(&to)?;
-            }
             self.keep_left_behind(&to)?;
         }
         self.end_hold(self.run.to_hold)?;
@@ -393,6 +394,9 @@ fn counted(count: impl TryInto<u64>, noun: &str) -> String {
     }
 }
 
+/// Times are shown in tenths of a second.
+const SECONDS_SHOWN_MIN: f64 = 0.05;
+
 /// What a step of a run does, for people.
 pub fn title(kind: StepKind, run: &Run) -> String {
     let (site, clone, target) = (&run.site, &run.clone, &run.to_platform);
@@ -406,10 +410,17 @@ pub fn title(kind: StepKind, run: &Run) -> String {
         StepKind::Discard => format!("delete {clone}"),
         StepKind::Hold => match (run.window_seconds_expected, run.rehearsed()) {
             (Some(expected), Some(parts)) => {
+                let on_top = expected - parts.iter().map(|(_, seconds)| seconds).sum::<f64>();
                 let parts: Vec<String> =
                     parts.iter().map(|(what, seconds)| format!("{what} {seconds:.1} s")).collect();
                 let parts = parts.join(", ");
-                format!("hold writes to {site}, for about {expected:.1} s as in the rehearsal ({parts})")
+                let on_top = match on_top >= SECONDS_SHOWN_MIN {
+                    true => format!(", and {on_top:.1} s on top as the last time"),
+                    false => String::new(),
+                };
+                format!(
+                    "hold writes to {site}, for about {expected:.1} s as in the rehearsal ({parts}){on_top}"
+                )
             }
             _ => format!("hold writes to {site}"),
         },

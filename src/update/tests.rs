@@ -3,52 +3,13 @@
 mod in_place;
 mod model;
 mod operations;
+mod recipes;
 
 use self::model::{Fault, Model, request, site};
+use self::recipes::{BUSY, CHATTY, CLOSED, PLAIN, POLITE, RECIPES};
 use super::*;
 use crate::base::{Timestamp, encoding};
 use crate::history::{Catalog, Record};
-
-/// An application with a read-only mode.
-const POLITE: &str = r#"
-title = "Polite"
-programs = ["php"]
-readonly = { on = "read-only on", off = "read-only off" }
-update = { commands = ["update"], rebuild = ["rebuild"] }
-check = [{ run = "check" }, { page = "/", contains = ["two says"], lacks = ["Warning"] }]
-"#;
-
-/// An application without one: its writers wait.
-const PLAIN: &str = r#"
-title = "Plain"
-update = { commands = ["update"], rebuild = ["rebuild"] }
-check = [{ run = "check" }]
-"#;
-
-/// An application that writes for every page.
-const BUSY: &str = r#"
-title = "Busy"
-update = { commands = ["update"], rebuild = ["rebuild"], hold_after_switch = false }
-check = [{ run = "check" }]
-"#;
-
-/// An application with a maintenance mode only.
-const CLOSED: &str = r#"
-title = "Closed"
-maintenance = { on = "close", off = "open" }
-update = { commands = ["update"], rebuild = ["rebuild"] }
-check = [{ run = "check" }]
-"#;
-
-/// An application that writes for every page, also in its read-only mode.
-const CHATTY: &str = r#"
-title = "Chatty"
-readonly = { on = "read-only on", off = "read-only off", lock_database = false }
-update = { commands = ["update"], rebuild = ["rebuild"], hold_after_switch = false }
-check = [{ run = "check" }]
-"#;
-
-const RECIPES: [&str; 5] = [POLITE, PLAIN, BUSY, CLOSED, CHATTY];
 
 /// Each of them with its database in a file and on a server, where a dump goes on beside the update.
 fn kinds() -> impl Iterator<Item = (&'static str, fn(&mut Model))> {
@@ -131,6 +92,10 @@ fn a_run_without_a_fault_updates_the_site_and_reports() {
             if title.contains(&format!("for about {expected:.1} s as in the rehearsal (snapshot ")))
     });
     assert!(told, "what is foreseen is told before writes are held");
+    assert!(
+        run.foresee(std::slice::from_ref(&run)).unwrap() > expected,
+        "what came on top is foreseen the next time"
+    );
     assert_eq!(run.verification.unwrap().objects, 3);
     assert!(model.output().contains("$ update\nupdate for rehearse-update\n"), "{}", model.output());
     assert!(model.output().contains("GET /: status 200"));
