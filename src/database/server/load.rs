@@ -4,10 +4,12 @@
 //! first one while the others wait. So the tables that a large site is made of are read by as many threads as the
 //! machine has, from one dump that is of one moment. Each statement, about 1 MiB, is a transaction of its own: a
 //! connection must never wait for what another one has not committed, and MariaDB locks the whole of an empty table
-//! while it is filled. PostgreSQL: one connection, as the rows of a table are one statement there.
+//! while it is filled. Two connections that began to fill it at once would each have announced itself before it asks for
+//! that lock, and neither get it: so the others wait for the first statement of each table. PostgreSQL: one connection, as the rows of a table are one statement there.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::Range;
 use std::time::Duration;
 
 use super::text::{Line, Scanner, without_definer};
@@ -120,6 +122,9 @@ struct Loader<'a> {
     rows: Vec<u8>,
     /// Which connection gets it.
     next: usize,
+    /// The table that the last such statement was for, and the connection that was given the first for this table, until it
+    /// has done that.
+    filled: (Vec<u8>, Option<usize>),
     /// Whether rows were given out since all connections were last waited for.
     is_spread: bool,
     /// Whether the first connection was given something else since then.
@@ -142,8 +147,15 @@ impl<'a> Loader<'a> {
             Ok(Connection { program: BufReader::new(program) })
         };
         let connections = (0..count).map(connect).collect::<Result<_, _>>()?;
-        let mut loader =
-            Loader { database, connections, rows: Vec::new(), next: 0, is_spread: false, is_changed: false };
+        let mut loader = Loader {
+            database,
+            connections,
+            rows: Vec::new(),
+            next: 0,
+            filled: (Vec::new(), None),
+            is_spread: false,
+            is_changed: false,
+        };
         if server.engine == Engine::PostgreSql {
             loader.all(postgresql::before_load(&database.user).as_bytes())?;
         }
@@ -197,6 +209,12 @@ impl<'a> Loader<'a> {
         }
         self.is_spread = true;
         let rows = std::mem::take(&mut self.rows);
+        let table = rows.split(|byte| *byte == b'`').nth(1).unwrap_or_default();
+        if self.filled.0 != table {
+            self.filled = (table.to_vec(), Some(self.next));
+        } else if let Some(first) = self.filled.1.take().filter(|first| *first != self.next) {
+            self.wait_for(first..first + 1)?;
+        }
         let count = self.connections.len();
         let connection = &mut self.connections[self.next];
         self.next = (self.next + 1) % count;
@@ -205,10 +223,17 @@ impl<'a> Loader<'a> {
 
     /// Waits until every connection has done what it was given.
     fn meet(&mut self) -> Result<(), DatabaseError> {
-        for connection in &mut self.connections {
+        self.wait_for(0..self.connections.len())?;
+        (self.is_spread, self.is_changed) = (false, false);
+        Ok(())
+    }
+
+    fn wait_for(&mut self, which: Range<usize>) -> Result<(), DatabaseError> {
+        let connections = &mut self.connections[which];
+        for connection in &mut *connections {
             connection.write(b"SELECT 'met';\n")?;
         }
-        for connection in &mut self.connections {
+        for connection in connections {
             let mut line = String::new();
             while line != "met\n" {
                 line.clear();
@@ -220,7 +245,6 @@ impl<'a> Loader<'a> {
                 }
             }
         }
-        (self.is_spread, self.is_changed) = (false, false);
         Ok(())
     }
 
