@@ -284,6 +284,18 @@ fn a_site_that_writes_for_every_page_is_read_while_it_is_read_only() {
 }
 
 #[test]
+fn a_platform_of_drupal_without_drush_is_told() {
+    let place = drupal9();
+    fs::remove_file(place.path("second/vendor/bin/drush")).unwrap();
+    let update = place.sitefs(&["update", "example.org", "--platform", "second"]);
+    assert_eq!(update.exit, 1, "{}", update.stderr);
+    let told = format!("composer require drush/drush in {}", place.path("second").display());
+    assert!(update.stderr.contains(&told), "{}", update.stderr);
+    assert_eq!(titles(&place, "example.org"), "first");
+    place.stop();
+}
+
+#[test]
 fn a_clone_of_drupal_keeps_to_itself_and_its_mail_too() {
     let place = drupal9();
     place.done(&["update", "example.org", "--platform", "second", "--keep-test"]);
