@@ -97,6 +97,46 @@ fn a_copy_through_a_dump_holds_the_same_and_belongs_to_its_own_account() {
     });
 }
 
+/// Drupal has its databases write binary values in a way of their own, and other applications find their tables by a search path:
+/// no dump of the server's program has that.
+#[test]
+fn a_copy_on_postgresql_has_the_settings_of_the_database_and_of_its_owner() {
+    let server = Server::postgresql();
+    server.sql(
+        "",
+        "CREATE ROLE app LOGIN; CREATE DATABASE shop OWNER app TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-DE';",
+    );
+    server.sql(
+        "shop",
+        "CREATE SCHEMA \"odd, one\"; CREATE TABLE \"odd, one\".note (id INT, at TIMESTAMPTZ, data BYTEA, price MONEY);
+         INSERT INTO \"odd, one\".note VALUES (1, '2026-07-01 12:00+00', 'a\\000b', '1.50');
+         ALTER DATABASE shop SET bytea_output = 'escape'; ALTER DATABASE shop SET timezone = 'Asia/Tokyo';
+         ALTER DATABASE shop SET log_min_messages = 'error'; ALTER DATABASE shop SET work_mem = '5MB';
+         ALTER DATABASE shop SET app.greeting = 'it''s \\ me';
+         ALTER ROLE app SET search_path = \"odd, one\", public; ALTER ROLE app SET work_mem = '6MB';
+         ALTER ROLE app IN DATABASE shop SET work_mem = '7MB'; ALTER ROLE app SET default_transaction_read_only = on;",
+    );
+    let source = server.at("shop");
+    let summary = source.summary().unwrap();
+    let (copy, second) = (own(&source, "sf_copy"), own(&source, "sf_second"));
+    for (from, to) in [(&source, &copy), (&copy.at, &second)] {
+        to.create().unwrap();
+        assert_eq!(to.load(&mut from.dump().unwrap()).unwrap(), summary);
+        assert_eq!(to.at.summary().unwrap(), summary);
+        assert!(to.at.creation().unwrap().contains("ICU_LOCALE 'de-DE'"));
+        let ask =
+            |sql: &str| said(server.application(&to.at.name, &to.user, to.password.reveal()), sql).unwrap();
+        assert_eq!(ask("SELECT * FROM note;"), "1|2026-07-01 21:00:00+09|a\\000b|$1.50");
+        assert_eq!(
+            ["work_mem", "log_min_messages", "app.greeting", "default_transaction_read_only"]
+                .map(|name| ask(&format!("SHOW {name};"))),
+            ["7MB", "error", "it's \\ me", "off"]
+        );
+    }
+    second.set_writable(false).unwrap();
+    assert_eq!(second.at.summary().unwrap(), summary, "that it is closed is not its application's");
+}
+
 #[test]
 fn a_dump_is_of_the_moment_at_which_it_was_begun() {
     both(|server, _| {

@@ -1,6 +1,6 @@
 //! A dump while it is being made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub struct ServerDump {
     columns: Option<Columns>,
     /// Lines that were read and not yet handed on.
     ready: Cursor<Vec<u8>>,
+    /// Lines that come after the program's.
+    appended: VecDeque<Vec<u8>>,
 }
 
 impl ServerUrl {
@@ -46,6 +48,7 @@ impl ServerUrl {
             scanner: Scanner::new(self.server.engine),
             columns,
             ready: Cursor::default(),
+            appended: self.settings()?,
         };
         // MariaDB's program says nothing of a table before its transaction has begun; PostgreSQL's says nothing at all
         // before that.
@@ -59,6 +62,17 @@ impl ServerUrl {
         }
         dump.ready = Cursor::new(head);
         Ok(dump)
+    }
+
+    /// What belongs to it and is in no dump of the server's program, as lines of statements.
+    fn settings(&self) -> Result<VecDeque<Vec<u8>>, DatabaseError> {
+        match self.server.engine {
+            Engine::PostgreSql => {
+                let statements = self.server.column(None, &postgresql::settings(&self.name))?;
+                Ok(statements.into_iter().map(|statement| (statement + "\n").into_bytes()).collect())
+            }
+            Engine::MariaDb | Engine::Sqlite => Ok(VecDeque::new()),
+        }
     }
 
     /// PostgreSQL's program has locks against changes of all tables before it says anything. MariaDB's has none of tables
@@ -102,7 +116,8 @@ impl ServerDump {
     fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         if self.source.read_until(b'\n', &mut line)? == 0 {
-            return Ok(None);
+            let Some(appended) = self.appended.pop_front() else { return Ok(None) };
+            line = appended;
         }
         self.scanner.line(&line);
         Ok(Some(line))

@@ -7,6 +7,11 @@ use crate::base::process::Command;
 /// Where statements go that are for no database in particular.
 pub(super) const MAINTENANCE: &str = "postgres";
 
+/// What sessions of sitefs have whatever server, database or role say: nothing ends them, and the same row is the same text
+/// in each database.
+const OPTIONS: &str = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
+     -c bytea_output=hex -c TimeZone=UTC -c lc_monetary=C";
+
 /// With a socket and no password, the server knows the administrator by the user of the process.
 fn command(program: &str, server: &ServerAddress, database: &str) -> Command {
     let mut command = Command::new(program).clear_env();
@@ -30,7 +35,7 @@ fn command(program: &str, server: &ServerAddress, database: &str) -> Command {
         .env("PGDATABASE", database)
         .env("PGCONNECT_TIMEOUT", "10")
         .env("PGCLIENTENCODING", "UTF8")
-        .env("PGOPTIONS", "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0")
+        .env("PGOPTIONS", OPTIONS)
         .directory("/")
 }
 
@@ -84,10 +89,30 @@ pub(super) fn read_only(database: &ServerDatabase) -> String {
     format!("ALTER ROLE {} SET default_transaction_read_only = on;\n", identifier(&database.user))
 }
 
+/// The names of columns differ between versions.
 pub(super) fn creation(name: &str) -> String {
     format!(
-        "SELECT format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate, datctype) \
-         FROM pg_database WHERE datname = '{name}';\n"
+        "SELECT format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate, datctype) || \
+         CASE of ->> 'datlocprovider' WHEN 'i' THEN format(' LOCALE_PROVIDER icu ICU_LOCALE %L', locale) WHEN 'b' THEN \
+         format(' LOCALE_PROVIDER builtin BUILTIN_LOCALE %L', locale) ELSE '' END FROM pg_database, to_jsonb(pg_database) \
+         AS of, coalesce(of ->> 'datlocale', of ->> 'daticulocale') AS locale WHERE datname = '{name}';\n"
+    )
+}
+
+/// What begins a line that [`settings`] gives.
+const SETTING: &str = "/* setting of the database */";
+
+/// Statements that give another database the settings of this one and of its owner (`ALTER DATABASE`, `ALTER ROLE`), which no
+/// dump has: an application may find its tables by them. Not whether it is closed, which is sitefs' own.
+pub(super) fn settings(name: &str) -> String {
+    format!(
+        "SELECT format('{SETTING} DO %L;', format('BEGIN PERFORM set_config(%L, %L, true); EXECUTE format(''ALTER \
+         DATABASE %%I SET %I FROM CURRENT'', current_database()); END', name, value, name)) FROM (SELECT DISTINCT ON (name) name, \
+         substr(entry, length(name) + 2) AS value FROM pg_database AS d JOIN pg_db_role_setting ON setdatabase IN (0, \
+         d.oid) AND setrole IN (0, d.datdba), unnest(setconfig) AS entry, split_part(entry, '=', 1) AS name WHERE \
+         datname = '{name}' AND (setdatabase <> 0 OR setrole <> 0) AND NOT (setrole <> 0 AND name = \
+         'default_transaction_read_only') AND entry !~ '[\n\r]' ORDER BY name, setrole <> 0 DESC, setdatabase <> 0 \
+         DESC) AS found;\n"
     )
 }
 
@@ -158,5 +183,7 @@ pub(super) fn before_load(user: &str) -> String {
 
 /// Whether only the administrator may do what a line of a dump does.
 pub(super) fn is_for_administrator(line: &[u8]) -> bool {
-    line.starts_with(b"CREATE EXTENSION ") || line.starts_with(b"COMMENT ON EXTENSION ")
+    ["CREATE EXTENSION ", "COMMENT ON EXTENSION ", SETTING]
+        .iter()
+        .any(|begin| line.starts_with(begin.as_bytes()))
 }
