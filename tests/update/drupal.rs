@@ -283,6 +283,33 @@ fn a_site_that_writes_for_every_page_is_read_while_it_is_read_only() {
     place.stop();
 }
 
+/// As Drupal's installer does when it is asked to install a site that sitefs has: the rehearsal must not update the live one.
+#[test]
+fn settings_that_lead_a_copy_to_the_live_database_are_overruled_or_told() {
+    let place = drupal9();
+    let database = place.path("root/generations/example.org/1/database/.ht.sqlite");
+    let settings = place.path("root/generations/example.org/1/settings.php");
+    let add = |line: &str| {
+        let text = fs::read_to_string(&settings).unwrap();
+        fs::write(&settings, format!("{text}\n{line}\n")).unwrap();
+    };
+    add(&format!(
+        "$databases['default']['default'] = ['driver' => 'sqlite', 'database' => '{}'];",
+        database.display()
+    ));
+    add("return;");
+    let update = place.sitefs(&["update", "example.org", "--platform", "second"]);
+    assert_eq!(update.exit, 1, "{}", update.stderr);
+    assert!(update.stderr.contains("the settings of this copy lead to the database"), "{}", update.stderr);
+    assert_eq!(titles(&place, "example.org"), "first", "the live site was updated by its rehearsal");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text.replace("return;", "")).unwrap();
+    place.done(&["update", "example.org", "--platform", "second"]);
+    assert_eq!(sqlite(&database, "SELECT group_concat(title) FROM node"), "first");
+    assert!(titles(&place, "example.org").contains("php_mail"));
+    place.stop();
+}
+
 #[test]
 fn a_platform_of_drupal_without_drush_is_told() {
     let place = drupal9();

@@ -28,7 +28,7 @@ pub struct Settings {
     pub text: String,
     /// The application's own file, within the site's directory, that has to include this one.
     pub included_by: Option<RelativePath>,
-    /// The text that does so: added to `included_by` unless it is in there.
+    /// The text that does so: added to `included_by` unless it has its place there.
     pub include: Option<String>,
     /// Where in `included_by` it is added.
     #[serde(default)]
@@ -163,10 +163,11 @@ pub(super) fn is_quotable(path: &RelativePath) -> bool {
 }
 
 /// `text` with the lines `include` at its end, but in front of a tag that closes PHP there; or at its start, but after a
-/// tag that opens PHP there; `None` when it has them.
+/// tag that opens PHP there; `None` when they are. Wherever else they are, they are taken out: an installer, or a person, has
+/// put something of the site's own database behind them.
 fn including(text: &[u8], include: &str, at: IncludeAt) -> Option<Vec<u8>> {
-    let include = include.trim();
-    if include.is_empty() || text.windows(include.len()).any(|part| part == include.as_bytes()) {
+    let include = include.trim().as_bytes();
+    if include.is_empty() {
         return None;
     }
     match at {
@@ -176,14 +177,34 @@ fn including(text: &[u8], include: &str, at: IncludeAt) -> Option<Vec<u8>> {
                 Some(open) => (open, &b"?>\n"[..]),
                 None => (body, &b""[..]),
             };
-            Some([body, b"\n\n", include.as_bytes(), b"\n", closing].concat())
+            let before = body.trim_ascii_end().strip_suffix(include);
+            if before.is_some_and(|before| without(before, include).len() == before.len()) {
+                return None;
+            }
+            Some([&without(body, include)[..], b"\n\n", include, b"\n", closing].concat())
         }
         IncludeAt::Start => {
             let (opening, rest) = text.split_at(opening_length(text));
+            let after = rest.trim_ascii_start().strip_prefix(include);
+            if after.is_some_and(|after| without(after, include).len() == after.len()) {
+                return None;
+            }
             let newline = if opening.is_empty() || opening.ends_with(b"\n") { &b""[..] } else { b"\n" };
-            Some([opening, newline, include.as_bytes(), b"\n\n", rest.trim_ascii_start()].concat())
+            Some([opening, newline, include, b"\n\n", without(rest, include).trim_ascii_start()].concat())
         }
     }
+}
+
+/// `text` with each `part` taken out.
+fn without(text: &[u8], part: &[u8]) -> Vec<u8> {
+    let mut left = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.windows(part.len()).position(|window| window == part) {
+        left.extend_from_slice(&rest[..at]);
+        rest = &rest[at + part.len()..];
+    }
+    left.extend_from_slice(rest);
+    left
 }
 
 /// How many bytes at the start of a file must stay there: a byte order mark, a line that names the interpreter, and the

@@ -133,6 +133,28 @@ fn constants_are_told_before_the_applications_own() {
     }
 }
 
+/// As an installer does that finds no settings of its own, and as people do.
+#[test]
+fn what_was_written_behind_the_first_or_the_last_word_does_not_get_it() {
+    let own = "$databases['default'] = ['database' => 'live'];";
+    for (before, after) in [
+        (format!("<?php\n\n{INCLUDE}\n{own}\n"), format!("<?php\n\n\n{own}\n\n{INCLUDE}\n")),
+        (
+            format!("<?php\n\n{INCLUDE}\n{own}\n{INCLUDE}\n?>\n"),
+            format!("<?php\n\n\n{own}\n\n\n\n{INCLUDE}\n?>\n"),
+        ),
+    ] {
+        let text = including(before.as_bytes(), INCLUDE, IncludeAt::End).unwrap();
+        assert_eq!(String::from_utf8(text.clone()).unwrap(), after);
+        assert_eq!(including(&text, INCLUDE, IncludeAt::End), None);
+    }
+    let before = format!("<?php\ndefine('DB_NAME', 'live');\n{INCLUDE}\nrun();\n");
+    let text = including(before.as_bytes(), INCLUDE, IncludeAt::Start).unwrap();
+    let after = format!("<?php\n{INCLUDE}\n\ndefine('DB_NAME', 'live');\n\nrun();\n");
+    assert_eq!(String::from_utf8(text.clone()).unwrap(), after);
+    assert_eq!(including(&text, INCLUDE, IncludeAt::Start), None);
+}
+
 #[test]
 fn settings_that_cannot_include_anything_are_told() {
     let (trees, root, _directory) =
