@@ -93,7 +93,7 @@ impl Server {
         if let Some(parent) =
             path.parent().filter(|parent| files::metadata(parent).is_ok_and(|m| m.is_none()))
         {
-            files::create_directories(parent)?;
+            files::create_public_directories(parent)?;
             files::set_mode(parent, 0o755)?;
         }
         let (address, _directory) = reachable(path).at("reach", path)?;

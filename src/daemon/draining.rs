@@ -61,7 +61,8 @@ impl Daemon {
             return Ok(false);
         };
         let since = Timestamp::now().seconds_since(departure.at);
-        let open = self.volume(generation.volume)?.open_files() > 0;
+        // One that cannot be shown has nothing open.
+        let open = self.volume(generation.volume).is_ok_and(|volume| volume.open_files() > 0);
         let limit = drain.as_secs_f64() * if open { f64::from(OPEN_TIMES_MAX) } else { 1.0 };
         Ok(since < limit)
     }
@@ -143,6 +144,7 @@ impl Daemon {
             if !self.is_draining(old)? {
                 if old.state == GenerationState::Abandoned {
                     self.discard_generation(&old.name)?;
+                    continue;
                 }
                 return Ok(());
             }

@@ -8,7 +8,7 @@ use crate::base::{Lane, PlatformName, SiteName, Timestamp};
 use crate::control::Failure;
 use crate::control::response::GenerationRef;
 use crate::database::ServerDatabase;
-use crate::history::{SnapshotId, VOLUME_COUNTER};
+use crate::history::{SnapshotId, Transaction, VOLUME_COUNTER};
 use crate::live::{Access, Volume, VolumeNumber};
 use crate::site::{Generation, GenerationName, GenerationState, LivePointer, Place, Platform, Site};
 use crate::trees::Root;
@@ -39,9 +39,9 @@ impl Daemon {
         let key = new.name.key();
         // What a record refers to is durable before the record is.
         self.store.trees.objects.flush()?;
-        let generation = self.store.catalog.write(|tx| {
+        let (generation, gone) = self.store.catalog.write(|tx| {
             if let Some(made) = tx.get::<Generation>(&key)? {
-                return Ok::<_, Failure>(made);
+                return Ok::<_, Failure>((made, Vec::new()));
             }
             // It may have been removed since it was looked up: platforms have no lock.
             if tx.get::<Platform>(new.platform.name.as_str())?.is_none() {
@@ -49,13 +49,7 @@ impl Daemon {
             }
             let others = tx.list::<Generation>(&GenerationName::prefix(&new.name.site))?;
             let lane = free_lane(others.iter().map(|(_, other)| other), &new.platform.name);
-            // What the lane showed of this site is retired from view by the newcomer.
-            for (other_key, mut other) in others {
-                if other.platform == new.platform.name && other.lane == lane && other.is_shown() {
-                    other.state = GenerationState::Retired;
-                    tx.put(&other_key, &other)?;
-                }
-            }
+            let gone = make_room(tx, others, &new.platform.name, lane)?;
             let generation = Generation {
                 name: new.name.clone(),
                 volume: volume_number(tx.next_number(VOLUME_COUNTER)?)?,
@@ -68,10 +62,11 @@ impl Daemon {
                 platform_code: new.platform.code,
             };
             tx.put(&key, &generation)?;
-            Ok(generation)
+            Ok((generation, gone))
         })?;
         self.show_volume(generation.volume, &generation.base, Access::Writable)?;
         self.publish_site(&new.name.site)?;
+        self.take_away(gone)?;
         Ok(generation)
     }
 
@@ -101,9 +96,18 @@ impl Daemon {
         }
         if let Some(generation) = removed {
             self.publish_site(&name.site)?;
-            self.discard_volume(generation.volume)?;
+            return self.take_away(vec![generation]);
         }
         self.drop_database(&key)
+    }
+
+    /// Takes away what generations had that have no record any more. A crash before leaves it to the next start.
+    fn take_away(&self, gone: Vec<Generation>) -> Result<(), Failure> {
+        for generation in gone {
+            self.discard_volume(generation.volume)?;
+            self.drop_database(&generation.name.key())?;
+        }
+        Ok(())
     }
 
     /// Moves the live pointer from one generation to another of the same site: durable when this returns, and
@@ -182,25 +186,20 @@ impl Daemon {
 
     /// Shows a generation again that a newer one has pushed out of view, in a lane that is not the live one's.
     pub(super) fn show_generation(&self, name: &GenerationName) -> Result<Generation, Failure> {
-        let generation = self.store.catalog.write(|tx| {
+        let (generation, gone) = self.store.catalog.write(|tx| {
             let mut generation: Generation = tx.get(&name.key())?.ok_or_else(|| no_generation(name))?;
             if generation.is_shown() {
-                return Ok::<_, Failure>(generation);
+                return Ok::<_, Failure>((generation, Vec::new()));
             }
             let others = tx.list::<Generation>(&GenerationName::prefix(&name.site))?;
             generation.lane = free_lane(others.iter().map(|(_, other)| other), &generation.platform);
-            for (key, mut other) in others {
-                let same_place = other.platform == generation.platform && other.lane == generation.lane;
-                if same_place && other.is_shown() {
-                    other.state = GenerationState::Retired;
-                    tx.put(&key, &other)?;
-                }
-            }
+            let gone = make_room(tx, others, &generation.platform, generation.lane)?;
             generation.state = GenerationState::Previous;
             tx.put(&name.key(), &generation)?;
-            Ok(generation)
+            Ok((generation, gone))
         })?;
         self.publish_site(&name.site)?;
+        self.take_away(gone)?;
         Ok(generation)
     }
 
@@ -261,6 +260,30 @@ impl Daemon {
             ))
         })
     }
+}
+
+/// Takes what a lane shows of a site out of view, for a newcomer. Returns what was to be discarded anyway: its records are gone.
+fn make_room(
+    transaction: &mut Transaction<'_>,
+    others: Vec<(String, Generation)>,
+    platform: &PlatformName,
+    lane: Lane,
+) -> Result<Vec<Generation>, Failure> {
+    let mut gone = Vec::new();
+    for (key, mut other) in others {
+        if &other.platform != platform || other.lane != lane || !other.is_shown() {
+            continue;
+        }
+        if other.state == GenerationState::Abandoned {
+            transaction.remove::<Generation>(&key)?;
+            forget_departure(transaction, &key)?;
+            gone.push(other);
+        } else {
+            other.state = GenerationState::Retired;
+            transaction.put(&key, &other)?;
+        }
+    }
+    Ok(gone)
 }
 
 /// Which access the volume of a generation in this state has.

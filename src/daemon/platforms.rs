@@ -263,11 +263,19 @@ fn refuse_taken(
 
 /// An error when one of the generations is on the platform.
 fn refuse_in_use(name: &PlatformName, generations: &[(String, Generation)]) -> Result<(), Failure> {
-    let on_it = generations.iter().filter(|(_, generation)| &generation.platform == name);
-    let mut sites: Vec<&str> = on_it.map(|(_, generation)| generation.name.site.as_str()).collect();
+    let on_it = || generations.iter().map(|(_, generation)| generation).filter(|one| &one.platform == name);
+    let mut sites: Vec<&str> = on_it().map(|generation| generation.name.site.as_str()).collect();
     sites.dedup();
     if sites.is_empty() {
         return Ok(());
+    }
+    if on_it().all(|generation| generation.state == GenerationState::Abandoned) {
+        let sites = sites.join(", ");
+        return Err(Failure::refused(format!(
+            "requests that began on platform {name} may still be running: {sites}"
+        ))
+        .because_of("an update to it was switched back")
+        .hint("repeat the command in some minutes"));
     }
     Err(Failure::refused(format!("platform {name} has generations of: {}", sites.join(", "))).hint(
         "move them to another platform (sitefs update, sitefs cutover) or remove them (sitefs site remove)",

@@ -32,7 +32,7 @@ impl Daemon {
         let live = self.live_generation(&site.name)?;
         match (&request.to, &request.platform) {
             (None, None) => {
-                let newest = self.generations(&site.name)?.pop().expect("the live generation is one of them");
+                let newest = self.releases(&site.name)?.pop().expect("the live generation is one of them");
                 if newest.name == live.name {
                     return Err(Failure::usage(format!("generation {} is the newest, and live", live.name))
                         .hint("say what to switch to: --platform P, or --to GENERATION or SITE@ID"));
@@ -69,7 +69,7 @@ impl Daemon {
                     ))
                     .hint("say which state to switch to: --to GENERATION or SITE@ID"));
                 }
-                let made = self.generations(&site.name)?;
+                let made = self.releases(&site.name)?;
                 match made.iter().rev().find(|generation| generation.platform == platform.name) {
                     Some(newest) => {
                         let newest = Target::Generation(newest.name.number);
@@ -106,6 +106,13 @@ impl Daemon {
         } else {
             self.switch_to_target(&site, &live, &target, None, events)
         }
+    }
+
+    /// The generations of a site that are to be had, the oldest first: not those that an update was switched back from.
+    fn releases(&self, site: &SiteName) -> Result<Vec<Generation>, Failure> {
+        let mut generations = self.generations(site)?;
+        generations.retain(|generation| generation.state != GenerationState::Abandoned);
+        Ok(generations)
     }
 
     /// The generation of a site that was live before. One that an update was switched back from is none.
@@ -351,6 +358,12 @@ impl Daemon {
             return Err(Failure::usage(format!("generation {to} is live already")));
         }
         let retired = self.generation(to)?;
+        if retired.state == GenerationState::Abandoned {
+            return Err(Failure::refused(format!(
+                "generation {to} was switched back from, and is being discarded"
+            ))
+            .hint(format!("what it held is in a snapshot, if anything was: sitefs log {}", site.name)));
+        }
         if !retired.is_shown() {
             self.wait_for_lane(&site.name, &retired.platform, events)?;
         }

@@ -387,11 +387,12 @@ impl Run {
     }
 
     /// How much longer writes were held than the rehearsal said, in seconds: it has no last writers, no switch, and nobody
-    /// who loads the server.
+    /// who loads the server. Without what was before, after or between the steps: hooks, and the time in which no daemon ran.
     fn beyond_rehearsal(&self) -> Option<f64> {
         let rehearsed: f64 = self.rehearsed()?.iter().map(|(_, seconds)| seconds).sum();
-        let held = self.steps.iter().skip_while(|step| step.kind != StepKind::Hold);
-        Some((held.filter_map(StepRecord::seconds).sum::<f64>() - rehearsed).max(0.0))
+        let steps = self.steps.iter().skip_while(|step| step.kind != StepKind::Hold);
+        let held = self.window_seconds()?.min(steps.filter_map(StepRecord::seconds).sum());
+        Some((held - rehearsed).max(0.0))
     }
 
     /// The newest of a site's runs, of which the oldest comes first, that an update with this strategy is like.

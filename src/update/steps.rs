@@ -2,7 +2,9 @@
 
 use super::commands::Runner;
 use super::engine::{Execution, Stop};
-use super::{DatabaseSource, Failure, HoldId, Pages, Reading, Run, StepKind, StepState, Strategy, Switch};
+use super::{
+    DatabaseSource, Event, Failure, HoldId, Pages, Reading, Run, StepKind, StepState, Strategy, Switch,
+};
 use crate::site::{Check, Command, Expectation, GenerationName};
 
 impl Execution<'_> {
@@ -284,14 +286,14 @@ impl Execution<'_> {
         let operations = self.engine.operations;
         let Some(to) = self.run.to.clone() else { return Ok(()) };
         let (site, from) = (self.run.site.clone(), self.run.from.number);
+        // It may take writes by now, which the snapshot below is to have; unless it refuses by itself what must not be lost,
+        // and writes to show pages.
+        let drains_writable = !self.recipe.locks_database()
+            && self.is_polite_after_switch()
+            && self.run.step(StepKind::Release).is_some_and(|step| step.state == StepState::Pending);
         if operations.live_generation(&site)? == to.number {
             self.run.switched.get_or_insert(operations.now());
             self.save()?;
-            // It may take writes by now, which the snapshot below is to have; unless it refuses by itself what must not be
-            // lost, and writes to show pages.
-            let drains_writable = !self.recipe.locks_database()
-                && self.is_polite_after_switch()
-                && self.run.step(StepKind::Release).is_some_and(|step| step.state == StepState::Pending);
             operations.switch_live(&Switch {
                 site,
                 from: to.number,
@@ -302,7 +304,15 @@ impl Execution<'_> {
         }
         let was_held = self.run.to_hold.is_some_and(|hold| operations.is_held(hold));
         if self.run.switched.is_some() && !was_held && self.run.left_behind.is_none() {
-            self.keep_left_behind(&to)?;
+            match self.keep_left_behind(&to) {
+                // Somebody may be writing to it for long, and nothing of that is to be kept.
+                Err(Stop::Failure(failure)) if drains_writable => {
+                    (self.engine.events)(Event::Warning(format!(
+                        "there is no snapshot of what {to} held: {failure}"
+                    )));
+                }
+                result => result?,
+            }
         }
         self.end_hold(self.run.to_hold)?;
         Ok(())

@@ -241,7 +241,14 @@ fn who_got_the_release_that_was_switched_back_from_gets_his_page_to_the_end() {
     sqlite(&left, "INSERT INTO node (title) VALUES ('cached')");
     assert_eq!(titles(&place, "example.org"), "first");
     assert!(place.path("second/sites/example.org/settings.php").exists());
-    assert_eq!(place.sitefs(&["rollback", "example.org"]).exit, 2, "there was no other release");
+    for refused in [&["rollback", "example.org"][..], &["cutover", "example.org"]] {
+        assert_eq!(place.sitefs(refused).exit, 2, "there is no other release");
+    }
+    for refused in [&["cutover", "example.org", "--to", "2"][..], &["platform", "remove", "second"]] {
+        let refused = place.sitefs(refused);
+        assert_eq!(refused.exit, 3, "{}", refused.stderr);
+        assert!(refused.stderr.contains("was switched back"), "{}", refused.stderr);
+    }
 
     place.hook("sites/example.org/after-switch/no", "exit 0");
     place.done(&update);

@@ -166,6 +166,30 @@ fn an_update_in_place_restores_what_was_held_when_it_fails() {
     place.stop();
 }
 
+#[test]
+fn what_two_failed_updates_left_is_not_gone_back_to() {
+    let place = Place::new();
+    let site = place.import("site");
+    place.kill();
+    let config = fs::read_to_string(place.path("config.toml")).unwrap();
+    fs::write(place.path("config.toml"), config.replace("drain_seconds = 0", "drain_seconds = 3600"))
+        .unwrap();
+    place.serve();
+    place.set("fail", "live-checks");
+    for _ in 0..2 {
+        let failed = place.sitefs(&["update", "site", "--platform", "two", "--strategy", "in-place"]);
+        assert_eq!(failed.exit, 4, "{}", failed.stderr);
+    }
+    // The second one was restored into the place that the first one had left.
+    let states: Vec<(u64, String)> =
+        site.generations().into_iter().map(|(number, state, _)| (number, state)).collect();
+    let draining = |number| (number, "draining".to_owned());
+    assert_eq!(states, [(5, "live".to_owned()), draining(4), draining(3), draining(2)]);
+    assert_eq!(place.sitefs(&["rollback", "site"]).exit, 2);
+    assert_eq!(site.platform(), "one");
+    place.stop();
+}
+
 /// How often what a failing command of a step printed is said: once for each command that fails.
 fn told(step: &str) -> usize {
     // The command that switches the mode off again is the same step's, and fails too.

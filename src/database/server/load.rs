@@ -125,6 +125,8 @@ struct Loader<'a> {
     /// The table that the last such statement was for, and the connection that was given the first for this table, until it
     /// has done that.
     filled: (Vec<u8>, Option<usize>),
+    /// Whether the table that was defined last has partitions, which are filled one by one.
+    is_parted: bool,
     /// Whether rows were given out since all connections were last waited for.
     is_spread: bool,
     /// Whether the first connection was given something else since then.
@@ -153,6 +155,7 @@ impl<'a> Loader<'a> {
             rows: Vec::new(),
             next: 0,
             filled: (Vec::new(), None),
+            is_parted: false,
             is_spread: false,
             is_changed: false,
         };
@@ -178,6 +181,8 @@ impl<'a> Loader<'a> {
                     self.meet()?;
                 }
                 self.is_changed = true;
+                self.is_parted &= !line.starts_with(b"CREATE TABLE `");
+                self.is_parted |= line.trim_ascii_start().starts_with(b"PARTITION BY ");
                 // The source's own name: what follows is for the database that is being read into.
                 let rest = line
                     .strip_prefix(b"ALTER DATABASE `")
@@ -217,7 +222,7 @@ impl<'a> Loader<'a> {
         }
         let count = self.connections.len();
         let connection = &mut self.connections[self.next];
-        self.next = (self.next + 1) % count;
+        self.next = (self.next + usize::from(!self.is_parted)) % count;
         connection.write(&rows)
     }
 
