@@ -105,6 +105,13 @@ impl Daemon {
         Ok(())
     }
 
+    /// The generations of a site that are to be had, the oldest first: not those that an update was switched back from.
+    pub(super) fn releases(&self, site: &SiteName) -> Result<Vec<Generation>, Failure> {
+        let mut generations = self.generations(site)?;
+        generations.retain(|generation| generation.state != GenerationState::Abandoned);
+        Ok(generations)
+    }
+
     /// The generation that was live before the one that is, of those that are to be gone back to.
     pub(super) fn last_live(&self, site: &SiteName) -> Result<Option<u64>, Failure> {
         let pointer = self.live_pointer(site)?;

@@ -108,13 +108,6 @@ impl Daemon {
         }
     }
 
-    /// The generations of a site that are to be had, the oldest first: not those that an update was switched back from.
-    fn releases(&self, site: &SiteName) -> Result<Vec<Generation>, Failure> {
-        let mut generations = self.generations(site)?;
-        generations.retain(|generation| generation.state != GenerationState::Abandoned);
-        Ok(generations)
-    }
-
     /// The generation of a site that was live before. One that an update was switched back from is none.
     fn previous(&self, site: &Site) -> Result<u64, Failure> {
         self.last_live(&site.name)?.ok_or_else(|| {

@@ -50,9 +50,8 @@ impl Store {
         files::create_directories(&objects)?;
         Objects::create(&objects)?;
         let catalog = Catalog::open(&directory.join("catalog.redb"))?;
-        // From here on it is never empty again, so one that is has been emptied. Which overlays belong to it is known when it
-        // has been served: power may fail between the making of their tables and the first thing in them.
-        set_known_mark(&catalog, None)?;
+        // From here on it is never empty again, so one that is has been emptied.
+        set_known_mark(&catalog, Some(new_mark()?))?;
         drop(catalog);
         files::create_directories(&directory.join("live"))?;
         files::sync_directory(directory)?;
@@ -234,11 +233,14 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let directory = temporary.path().join("store");
         Store::create(&directory).unwrap();
-        let rows = directory.join("live/live.redb");
-        drop(Tables::open(&rows, 1 << 20).unwrap());
-        drop(Store::open(&directory).unwrap());
-        files::remove_file(&rows).unwrap();
-        drop(Tables::open(&rows, 1 << 20).unwrap());
+        let live = directory.join("live");
+        std::fs::write(live.join("live.first.redb"), [0; 8192]).unwrap();
+        for _ in 0..2 {
+            drop(Store::open(&directory).unwrap());
+            assert!(!live.join("live.first.redb").exists());
+        }
+        files::remove_file(&live.join("live.redb")).unwrap();
+        drop(Tables::open(&live.join("live.redb"), 1 << 20).unwrap());
         let failure = Store::open(&directory).err().unwrap();
         assert!(failure.message.contains("not of the same time"), "{}", failure.message);
     }

@@ -27,7 +27,7 @@ pub enum KnownMark {
     Mark(Mark),
     /// They never had one.
     Never,
-    /// They had one that cannot be read any more, or are about to get their first, or it does not matter.
+    /// They had one that cannot be read any more, or it does not matter.
     Any,
 }
 

@@ -67,7 +67,10 @@ impl Volumes {
         files::create_directories(directory)?;
         let path = directory.join("live.redb");
         let is_new = files::metadata(&path)?.is_none();
-        let engine = Engine::open(&path)?;
+        // The engine's first writes make no file that it can open if the power fails among them.
+        let first = directory.join("live.first.redb");
+        files::remove_file(&first)?;
+        let mut engine = Engine::open(if is_new { &first } else { &path })?;
         if !is_new && !mark::belongs(&engine.tables, marks.map_or(KnownMark::Any, |marks| marks.known))? {
             return Err(LiveError::OtherTime { path });
         }
@@ -80,6 +83,10 @@ impl Volumes {
         changes.extend(names::at_start(&engine, &uppers)?);
         changes.extend(marks.map(|marks| mark::put(marks.next, marks.known)));
         engine.apply(&changes)?;
+        if is_new {
+            engine.tables.rename(&path)?;
+            files::sync_directory(directory)?;
+        }
         let shared = Arc::new(Shared {
             trees,
             engine,

@@ -337,7 +337,8 @@ impl Plain {
     /// Makes every file put so far durable under its name.
     ///
     /// When a device flush fails, its file may have lost bytes that the kernel still shows, and other threads may
-    /// have been told its name: nothing more is accepted until the store is opened again.
+    /// have been told its name: it is read back and written anew, as packs are. Where that fails too, nothing more is accepted
+    /// until the store is opened again.
     pub(super) fn flush(&self) -> Result<(), ObjectsError> {
         let _flushing = self.flushing.lock();
         self.check()?;
@@ -345,16 +346,24 @@ impl Plain {
         if waiting.is_empty() {
             return Ok(());
         }
-        let result = self.make_durable(&waiting);
+        let is_full =
+            |error: &FileError| error.kind() == std::io::ErrorKind::StorageFull && error.action != "sync";
+        let result = self.make_durable(&waiting).or_else(|error| {
+            if is_full(&error) {
+                return Err(error);
+            }
+            log::warn!("{error}: files are written anew");
+            let anew = self.write_anew(&waiting)?;
+            self.state.lock().waiting.extend(anew.clone());
+            self.make_durable(&anew)
+        });
         let mut state = self.state.lock();
         match result {
             Ok(()) => {
                 state.waiting.retain(|id, _| !waiting.contains_key(id));
                 Ok(())
             }
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull && error.action != "sync" => {
-                Err(error.into())
-            }
+            Err(error) if is_full(&error) => Err(error.into()),
             Err(error) => {
                 let reason = error.to_string();
                 log::error!("the store takes no more changes: {reason}");
@@ -365,6 +374,30 @@ impl Plain {
                 Err(ObjectsError::Failed { reason })
             }
         }
+    }
+
+    /// Files with the same content and names, of which nothing was lost.
+    fn write_anew(&self, waiting: &HashMap<ObjectId, New>) -> Result<HashMap<ObjectId, New>, FileError> {
+        let mut anew = HashMap::new();
+        for (id, new) in waiting {
+            // An earlier flush may have come as far as its name.
+            let is_named = files::metadata(&new.path)?.is_none();
+            let old = if is_named { self.path_of(*id) } else { new.path.clone() };
+            let path = self.new_path();
+            let file = files::create_new(&path)?;
+            let copied = copy_and_hash(&mut files::open(&old)?, &file, &path);
+            let is_same = copied.map(|copied| copied == (*id, new.size));
+            if !is_same.unwrap_or(false) {
+                remove_quietly(&path);
+                return Err(std::io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()))
+                    .at("read back", &old);
+            }
+            if !is_named {
+                remove_quietly(&old);
+            }
+            anew.insert(*id, New { path, file: file.into(), size: new.size });
+        }
+        Ok(anew)
     }
 
     fn make_durable(&self, waiting: &HashMap<ObjectId, New>) -> Result<(), FileError> {
@@ -447,3 +480,6 @@ pub(super) fn hash(mut file: &File, path: &Path) -> Result<(ObjectId, u64), File
         size += length as u64;
     }
 }
+
+#[cfg(test)]
+mod tests;
