@@ -262,6 +262,10 @@ impl<'a> Loader<'a> {
     }
 
     fn finish(mut self) -> Result<(), DatabaseError> {
+        if self.database.at.server.engine == Engine::PostgreSql {
+            // Where its program has ended, that says why.
+            let _ = self.one(postgresql::AFTER_LOAD.as_bytes());
+        }
         for connection in &mut self.connections {
             connection.program.get_mut().close_input();
         }

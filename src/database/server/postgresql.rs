@@ -176,10 +176,15 @@ pub(super) fn databases_with(prefix: &str) -> String {
     )
 }
 
-/// What comes before a dump that is read: what it makes belongs to the application.
+/// What comes before a dump that is read: what it makes belongs to the application. None of its statements waits for the disk:
+/// there are a thousand, and until [`AFTER_LOAD`] nobody counts on any.
 pub(super) fn before_load(user: &str) -> String {
-    format!("SET ROLE {};\n", identifier(user))
+    format!("SET synchronous_commit = off;\nSET ROLE {};\n", identifier(user))
 }
+
+/// What comes after it: a transaction that writes something, and with which all before it are on the disk.
+pub(super) const AFTER_LOAD: &str =
+    "RESET ROLE;\nSET synchronous_commit = on;\nCREATE TEMPORARY TABLE sitefs_is_read ();\n";
 
 /// Whether only the administrator may do what a line of a dump does.
 pub(super) fn is_for_administrator(line: &[u8]) -> bool {
