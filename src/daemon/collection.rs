@@ -160,15 +160,6 @@ impl Daemon {
         for base in &roots.bases {
             trees.reach_root(base, &mut first)?;
         }
-        for arrived in &roots.arrived {
-            for list in &arrived.lists {
-                trees.reach(Reference::Content(*list), &mut first)?;
-            }
-            // What they refer to has arrived too, or is still to come.
-            self.each_arrived(arrived, &mut |name| {
-                first(name);
-            })?;
-        }
         for list in roots.lists {
             trees.reach(Reference::Content(list), &mut first)?;
         }
@@ -176,6 +167,16 @@ impl Daemon {
         for (done, record) in roots.snapshots.iter().enumerate() {
             self.reach_snapshot(record.id, &mut first)?;
             events.progress("looking through snapshots", done as u64 + 1, Some(total), Unit::Snapshots);
+        }
+        for arrived in &roots.arrived {
+            for list in &arrived.lists {
+                trees.reach(Reference::Content(*list), &mut first)?;
+            }
+            // What they refer to has arrived too, or is still to come, and is not looked for. So they come last: a page that is
+            // marked here is passed over by whatever comes to it later, and with it all that is below it.
+            self.each_arrived(arrived, &mut |name| {
+                first(name);
+            })?;
         }
         Ok(())
     }

@@ -162,3 +162,34 @@ fn a_site_is_made_from_a_snapshot_that_comes_through_a_pipe() {
     assert_eq!(there.read("root/sites/shop/files/new.txt"), "newer");
     assert_eq!(there.json(&["log", "shop"])["snapshots"].as_array().unwrap().len(), 2);
 }
+
+/// A snapshot comes back to where it is from, and the pipe breaks: what has arrived are names of pages that snapshots have, too.
+#[test]
+fn what_has_arrived_of_a_stream_takes_nothing_from_snapshots() {
+    let bench = Bench::with_site();
+    let many = bench.path("root/sites/shop/files/many");
+    fs::create_dir(&many).unwrap();
+    let write_all = |what: &str| {
+        for number in 0..2000 {
+            fs::write(many.join(format!("file {number}")), format!("{what} {number}")).unwrap();
+        }
+    };
+    write_all("first");
+    let first = bench.json(&["snapshot", "shop"])["snapshot"]["id"].as_str().unwrap().to_owned();
+    fs::write(many.join("file 7"), "another").unwrap();
+    bench.json(&["snapshot", "shop", "--tag", "second"]);
+    // Pages that both have are not in it.
+    let stream = send(&bench, &["shop@second", "--base", &format!("shop@{first}")]);
+    let (code, said) = receive(&bench, &stream[..stream.len() - 1]);
+    assert_eq!(code, Some(1), "{said}");
+    write_all("third");
+    bench.json(&["snapshot", "shop", "--tag", "third"]);
+    // Until now the volume itself refers to the second one's.
+    fs::File::open(&many).unwrap().sync_all().unwrap();
+    bench.json(&["prune", "shop", "--keep-hourly", "1"]);
+    let whole = send(&bench, &["shop@second"]);
+    bench.json(&["gc"]);
+    let verified = bench.sitefs(&["verify"]);
+    assert_eq!(verified.exit, 0, "{}{}", verified.stdout, verified.stderr);
+    assert!(send(&bench, &["shop@second"]) == whole);
+}
