@@ -281,7 +281,8 @@ impl Execution<'_> {
     }
 
     /// Makes the old generation live again, if it is not. What the new one may have taken meanwhile is kept in a
-    /// snapshot, taken after the switch back: by then the new generation is read-only, and visitors do not wait.
+    /// snapshot, taken after the switch back: by then the new generation takes nothing that must not be lost, and visitors do
+    /// not wait.
     fn switch_back(&mut self) -> Result<(), Stop> {
         let operations = self.engine.operations;
         let Some(to) = self.run.to.clone() else { return Ok(()) };
