@@ -386,13 +386,17 @@ impl Run {
         Some(parts)
     }
 
+    /// The sum of what was rehearsed, in seconds.
+    pub(super) fn rehearsed_seconds(&self) -> Option<f64> {
+        Some(self.rehearsed()?.iter().map(|(_, seconds)| seconds).sum())
+    }
+
     /// How much longer writes were held than the rehearsal said, in seconds: it has no last writers, no switch, and nobody
     /// who loads the server. Without what was before, after or between the steps: hooks, and the time in which no daemon ran.
     fn beyond_rehearsal(&self) -> Option<f64> {
-        let rehearsed: f64 = self.rehearsed()?.iter().map(|(_, seconds)| seconds).sum();
         let steps = self.steps.iter().skip_while(|step| step.kind != StepKind::Hold);
         let held = self.window_seconds()?.min(steps.filter_map(StepRecord::seconds).sum());
-        Some((held - rehearsed).max(0.0))
+        Some((held - self.rehearsed_seconds()?).max(0.0))
     }
 
     /// The newest of a site's runs, of which the oldest comes first, that an update with this strategy is like.
@@ -403,9 +407,8 @@ impl Run {
     /// How long writes will be held, in seconds: what was rehearsed, and what came on top the last time. `None` until it is
     /// rehearsed.
     pub(super) fn foresee(&self, former: &[Run]) -> Option<f64> {
-        let rehearsed: f64 = self.rehearsed()?.iter().map(|(_, seconds)| seconds).sum();
         let last = Run::last_like(former, self.strategy);
-        Some(rehearsed + last.and_then(Run::beyond_rehearsal).unwrap_or_default())
+        Some(self.rehearsed_seconds()? + last.and_then(Run::beyond_rehearsal).unwrap_or_default())
     }
 
     /// How long writes were held, in seconds.

@@ -421,7 +421,7 @@ pub fn title(kind: StepKind, run: &Run) -> String {
         StepKind::Discard => format!("delete {clone}"),
         StepKind::Hold => match (run.window_seconds_expected, run.rehearsed()) {
             (Some(expected), Some(parts)) => {
-                let on_top = expected - parts.iter().map(|(_, seconds)| seconds).sum::<f64>();
+                let on_top = expected - run.rehearsed_seconds().unwrap_or_default();
                 let parts: Vec<String> =
                     parts.iter().map(|(what, seconds)| format!("{what} {seconds:.1} s")).collect();
                 let parts = parts.join(", ");

@@ -5,7 +5,8 @@
 //! machine has, from one dump that is of one moment. Each statement, about 1 MiB, is a transaction of its own: a
 //! connection must never wait for what another one has not committed, and MariaDB locks the whole of an empty table
 //! while it is filled. Two connections that began to fill it at once would each have announced itself before it asks for
-//! that lock, and neither get it: so the others wait for the first statement of each table. PostgreSQL: one connection, as the rows of a table are one statement there.
+//! that lock, and neither get it: so the others wait for the first statement of each table. PostgreSQL: one connection,
+//! as the rows of a table are one statement there.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
